@@ -1,0 +1,94 @@
+"""What weights must say about themselves: the metadata inside every weights file."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from lwrefinenet.labels import LabelSet
+from lwrefinenet.preprocess import Preprocess
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Score:
+    """A measured number with the protocol that makes it comparable; values are fractions 0-1."""
+
+    metric: str
+    value: float
+    protocol: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """An ingredient of the weights (backbone weights, data), its licence, and where it comes from."""
+
+    role: str
+    name: str
+    licence: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class WeightsMeta:
+    """Everything that makes a set of parameters usable without asking its author.
+
+    network and arguments: what `create_model` needs.  recipe: the text of the TOML recipe, empty if unknown.
+    licence: of the weights as a whole, as its ingredients allow.
+    """
+
+    network: str
+    labels: LabelSet
+    preprocess: Preprocess
+    arguments: dict[str, str | int] = field(default_factory=dict)
+    scores: tuple[Score, ...] = ()
+    recipe: str = ""
+    licence: str = "unknown"
+    sources: tuple[Source, ...] = ()
+
+    def to_json(self) -> str:
+        """One JSON object; `from_json` gives the same WeightsMeta again."""
+        return json.dumps(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "network": self.network,
+                "arguments": self.arguments,
+                "labels": {
+                    "name": self.labels.name,
+                    "class_names": self.labels.class_names,
+                    "palette": self.labels.palette,
+                    "ignore_index": self.labels.ignore_index,
+                },
+                "preprocess": self.preprocess.to_dict(),
+                "scores": [vars(score) for score in self.scores],
+                "recipe": self.recipe,
+                "licence": self.licence,
+                "sources": [vars(source) for source in self.sources],
+            },
+            ensure_ascii=False,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """ValueError, KeyError or TypeError where the text is not such an object; ValueError for a newer schema."""
+        values: dict[str, Any] = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError("the metadata is not a JSON object")
+        if values["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"schema version {values['schema_version']}, this release reads {SCHEMA_VERSION}")
+        labels = values["labels"]
+        return cls(
+            network=values["network"],
+            arguments=values["arguments"],
+            labels=LabelSet(
+                name=labels["name"],
+                class_names=tuple(labels["class_names"]),
+                palette=tuple((int(r), int(g), int(b)) for r, g, b in labels["palette"]),
+                ignore_index=labels["ignore_index"],
+            ),
+            preprocess=Preprocess.from_dict(values["preprocess"]),
+            scores=tuple(Score(**score) for score in values["scores"]),
+            recipe=values["recipe"],
+            licence=values["licence"],
+            sources=tuple(Source(**source) for source in values["sources"]),
+        )

@@ -1,0 +1,146 @@
+"""Light-Weight RefineNet, top to bottom as in the paper.
+
+V. Nekrasov, C. Shen, I. Reid, "Light-Weight RefineNet for Real-Time Semantic Segmentation", BMVC 2018 (arXiv:1810.03272);
+the original RefineNet: G. Lin, A. Milan, C. Shen, I. Reid, CVPR 2017 (arXiv:1611.06612).
+
+Shapes: N pictures, C channels, H x W pixels.  Features come fine to coarse, at 1/4, 1/8, 1/16 and 1/32 of the picture;
+the decoder walks them coarse to fine. No convolution of the decoder has a bias or a batch norm; the head has a bias.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+T = TypeVar("T")
+Level = Sequence[Tensor]  # the features of one level of the cascade: one map, or several of the same size
+
+
+class LightWeightRefineNet(nn.Module):
+    """A backbone that gives features, a decoder that fuses them, a head that classifies each cell.
+
+    backbone: maps (N, 3, H, W) to features, fine to coarse.  decoder: maps those to (N, channels, H/4, W/4).
+    """
+
+    def __init__(self, backbone: nn.Module, decoder: "RefineNetDecoder", num_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.decoder = decoder
+        self.head = nn.Conv2d(decoder.out_channels, num_classes, kernel_size=3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (N, 3, H, W), normalised; any H and W.  Returns logits (N, num_classes, ceil(H/4), ceil(W/4))."""
+        logits: Tensor = self.head(self.decoder(self.backbone(images)))
+        return logits
+
+
+class RefineNetDecoder(nn.Module):
+    """The cascade: at each level adapt the backbone's features, add the coarser result, pool in a chain, hand on to the finer.
+
+    feature_channels: of the backbone's features, fine to coarse.
+    level_sizes: how many neighbouring features make up each level, coarse to fine; maps in one level have the same size.
+    channels: the width of each level, coarse to fine.
+    stacked_adaptation: finer levels adapt by two 1x1 convolutions instead of one, as published for the ResNets.
+    dropout: drop rate on the features of the two coarsest levels.
+    """
+
+    def __init__(
+        self,
+        feature_channels: Sequence[int],
+        *,
+        level_sizes: Sequence[int] = (1, 1, 1, 1),
+        channels: Sequence[int] = (256, 256, 256, 256),
+        activation: Callable[[], nn.Module] = nn.ReLU6,
+        stacked_adaptation: bool = False,
+        dropout: float = 0.0,
+        align_corners: bool = True,
+    ) -> None:
+        super().__init__()
+        self.level_sizes = tuple(level_sizes)
+        self.align_corners = align_corners
+        self.out_channels = channels[-1]
+        coarse_to_fine = _grouped(list(reversed(feature_channels)), self.level_sizes)
+        self.levels = nn.ModuleList(
+            RefineNetLevel(
+                level_channels, width, activation=activation(), depth=2 if stacked_adaptation and coarser else 1,
+                dropout=dropout if coarser < 2 else 0.0,
+            )
+            for coarser, (level_channels, width) in enumerate(zip(coarse_to_fine, channels, strict=True))
+        )
+        self.handovers = nn.ModuleList(
+            conv1x1(width, finer_width) for width, finer_width in zip(channels[:-1], channels[1:], strict=True)
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """features: fine to coarse, as the backbone gives them.  Returns the finest level's map."""
+        coarsest, *finer_levels = _grouped(list(reversed(features)), self.level_sizes)
+        x: Tensor = self.levels[0](coarsest)
+        for refine, handover, level in zip(self.levels[1:], self.handovers, finer_levels, strict=True):
+            coarser = upsample(handover(x), size=level[0].shape[-2:], align_corners=self.align_corners)
+            x = refine(level, coarser)
+        return x
+
+
+class RefineNetLevel(nn.Module):
+    """Multi-resolution fusion, then chained residual pooling.
+
+    Every map of this level is brought to `channels` by `depth` 1x1 convolutions; their sum, with the coarser level's
+    result where there is one, goes through the activation and the chain.
+    """
+
+    def __init__(
+        self, feature_channels: Sequence[int], channels: int, *, activation: nn.Module, depth: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.adapt = nn.ModuleList(adaptation(width, channels, depth) for width in feature_channels)
+        self.activation = activation
+        self.pooling = ChainedResidualPooling(channels)
+
+    def forward(self, features: Level, coarser: Tensor | None = None) -> Tensor:
+        fused = coarser
+        for adapt, feature in zip(self.adapt, features, strict=True):
+            adapted = adapt(self.dropout(feature))
+            fused = adapted if fused is None else fused + adapted
+        pooled: Tensor = self.pooling(self.activation(fused))
+        return pooled
+
+
+class ChainedResidualPooling(nn.Module):
+    """Adds to its input what a chain of (5x5 max-pool, 1x1 convolution) links makes of it; shape kept."""
+
+    def __init__(self, channels: int, links: int = 4) -> None:
+        super().__init__()
+        self.pool = nn.MaxPool2d(kernel_size=5, stride=1, padding=2)
+        self.convs = nn.ModuleList(conv1x1(channels, channels) for _ in range(links))
+
+    def forward(self, x: Tensor) -> Tensor:
+        link = x
+        for conv in self.convs:
+            link = conv(self.pool(link))
+            x = x + link
+        return x
+
+
+def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """The light-weight RefineNet's answer to the original's 3x3 convolutions."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False)
+
+
+def adaptation(in_channels: int, channels: int, depth: int) -> nn.Module:
+    """`depth` 1x1 convolutions with nothing between them; the first one brings the feature to the level's width."""
+    return nn.Sequential(conv1x1(in_channels, channels), *(conv1x1(channels, channels) for _ in range(depth - 1)))
+
+
+def upsample(x: Tensor, *, size: Sequence[int], align_corners: bool) -> Tensor:
+    """Bilinear, to exactly `size` (height, width); keeps the data type, which autocast on a CPU would widen."""
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners).to(x.dtype)
+
+
+def _grouped(items: Sequence[T], sizes: Sequence[int]) -> list[Sequence[T]]:
+    """Cut a list into consecutive pieces of the given sizes."""
+    if sum(sizes) != len(items):
+        raise ValueError(f"levels of sizes {tuple(sizes)} need {sum(sizes)} features, got {len(items)}.")
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    return [items[start : start + size] for start, size in zip(starts, sizes, strict=True)]

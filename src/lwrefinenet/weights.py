@@ -1,0 +1,134 @@
+"""Weights files: strict load and save, and the table of the weights that come with the package."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialise
+from torch import Tensor, nn
+
+from lwrefinenet.errors import UsageError, WeightsError
+from lwrefinenet.files import write_atomically
+from lwrefinenet.meta import WeightsMeta
+from lwrefinenet.models.refinenet import LightWeightRefineNet
+from lwrefinenet.models.state import load_strictly
+from lwrefinenet.models.zoo import create_model
+
+SUFFIX = ".safetensors"
+META_KEY = "lwrefinenet"
+SHIPPED_FOLDER = Path(__file__).parent / "shipped"
+
+
+@dataclass(frozen=True)
+class ShippedWeights:
+    """Named weights inside the package: the file is `SHIPPED_FOLDER / (name + ".safetensors")`."""
+
+    sha256: str
+
+
+SHIPPED: dict[str, ShippedWeights] = {}
+
+
+def load(name_or_path: str | Path) -> tuple[LightWeightRefineNet, WeightsMeta]:
+    """Read weights and build the network that they were made for, in evaluation mode, float32, on the CPU.
+
+    name_or_path: a name of SHIPPED (its sha256 is checked) or a `.safetensors` file of this package. Never unpickles.
+    UsageError for an unknown name (with the nearest ones) or a missing file; WeightsError for a damaged or foreign file.
+    """
+    path = locate(name_or_path)
+    meta, state = _read(path)
+    try:
+        model = create_model(meta.network, len(meta.labels), **_model_arguments(meta))
+    except (UsageError, TypeError) as error:
+        raise WeightsError(f"{path}: its metadata asks for a network that cannot be built: {error}") from error
+    load_strictly(model, state, origin=str(path), network=meta.network)
+    return model.eval(), meta
+
+
+def read_meta(name_or_path: str | Path) -> WeightsMeta:
+    """What weights say about themselves, without building their network; errors as `load`."""
+    path = locate(name_or_path)
+    with _opened(path) as file:
+        return _meta_of(path, file.metadata())
+
+
+def save(path: str | Path, model: nn.Module, meta: WeightsMeta, *, half: bool = False) -> None:
+    """Write one self-describing `.safetensors` file, whole or not at all.
+
+    half: store convolution weights as float16 (half the size; biases and batch-norm statistics stay float32).
+    """
+    state = {key: _stored(value, half=half) for key, value in model.state_dict().items()}
+    write_atomically(Path(path), serialise(state, metadata={META_KEY: meta.to_json(), "format": "pt"}))
+
+
+def locate(name_or_path: str | Path) -> Path:
+    """The file of named weights, its sha256 checked, or the path itself; errors as `load`."""
+    name = str(name_or_path)
+    if name in SHIPPED:
+        return _checked(SHIPPED_FOLDER / (name + SUFFIX), SHIPPED[name].sha256)
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    if path.suffix == SUFFIX or path.parent != Path():
+        raise UsageError(f"{path}: no such weights file. Give a {SUFFIX} file or a name from `lwrefinenet models`.")
+    near = get_close_matches(name, SHIPPED, n=3, cutoff=0.3)
+    raise UsageError(f"no weights are named {name!r}; nearest: {', '.join(near or SHIPPED)}. See `lwrefinenet models`.")
+
+
+def sha256_of(path: Path) -> str:
+    """The hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checked(path: Path, expected: str) -> Path:
+    if not path.is_file():
+        raise WeightsError(f"{path}: these weights should have come with the package; install lwrefinenet again.")
+    if (found := sha256_of(path)) != expected:
+        raise WeightsError(
+            f"{path}: sha256 is {found[:12]}..., expected {expected[:12]}...; the file is damaged. Install lwrefinenet again."
+        )
+    return path
+
+
+def _opened(path: Path) -> safe_open:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path}: not a readable {SUFFIX} file ({error}). Published .pth checkpoints go through `lwrefinenet import`."
+        ) from error
+
+
+def _read(path: Path) -> tuple[WeightsMeta, dict[str, Tensor]]:
+    with _opened(path) as file:
+        meta = _meta_of(path, file.metadata())
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safe_open is no dict
+    return meta, {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def _meta_of(path: Path, metadata: Mapping[str, str] | None) -> WeightsMeta:
+    if not metadata or META_KEY not in metadata:
+        raise WeightsError(
+            f"{path}: holds tensors but no lwrefinenet metadata (network, classes, preprocessing), so it cannot be used. "
+            "Published checkpoints go through `lwrefinenet import`; own ones must be saved by `lwrefinenet.weights.save`."
+        )
+    try:
+        return WeightsMeta.from_json(metadata[META_KEY])
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path}: its lwrefinenet metadata cannot be read ({type(error).__name__}: {error}).") from error
+
+
+def _model_arguments(meta: WeightsMeta) -> dict[str, object]:
+    return dict(meta.arguments)
+
+
+def _stored(value: Tensor, *, half: bool) -> Tensor:
+    value = value.detach().cpu()
+    if half and value.is_floating_point() and value.ndim > 1:
+        value = value.to(torch.float16)
+    return value.contiguous()
