@@ -1,0 +1,263 @@
+"""Pictures and masks, between files and arrays: one reading rule for every mode, EXIF orientation, refusals."""
+
+import io
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+from PIL import ExifTags
+
+from lwrefinenet.errors import DataError, ImageError, UsageError
+
+MAX_PIXELS = 64_000_000
+IGNORE_COLOUR = (255, 255, 255)
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+Array = TypeVar("Array", bound=NDArray[Any])
+
+# EXIF orientation -> (transpose, then flip rows, then flip columns) that sets the stored picture upright.
+_UPRIGHT = {
+    1: (False, False, False),
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+# Pillow stretches grey of 2 and 4 bits to 0-255; in a mask these are class indices, so the stretch is undone.
+_STRETCH = {"L;2": 85, "L;4": 17}
+_pillow_limit = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture as a person sees it, and how it lies in its file.
+
+    pixels: (H, W, 3) uint8 RGB, upright.  orientation: EXIF 1-8; `as_stored(x, orientation)` lines x up with the file.
+    """
+
+    pixels: NDArray[np.uint8]
+    orientation: int = 1
+
+
+def read_picture(source: str | Path | PIL.Image.Image | NDArray[Any], *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Read a file, take a Pillow image, or take an (H, W, 3) uint8 RGB array, which counts as upright.
+
+    The first frame, by one rule per kind: RGB as it is; grey and 1-bit in all three channels; palette by its colours;
+    alpha and transparency dropped, the colours under them kept; CMYK and the rest by Pillow's conversion; 16-bit grey
+    (and 32-bit integers 0-65535) scaled so that 65535 becomes 255; floats 0.0-1.0 scaled so that 1.0 becomes 255.
+    max_pixels: larger pictures are refused before they are decoded.
+    ImageError for a file that is missing, empty, damaged, no picture, or too large; UsageError for other arrays.
+    """
+    if isinstance(source, np.ndarray):
+        return Picture(_checked_array(source, max_pixels))
+    if isinstance(source, PIL.Image.Image):
+        name = str(getattr(source, "filename", "") or "the given Pillow image")
+        return _decoded(source, name, max_pixels)
+    with _opened(Path(source)) as image:
+        return _decoded(image, str(source), max_pixels)
+
+
+def read_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Read class indices, (H, W), as they are stored: grey values or palette indices, never colours, never turned.
+
+    ImageError for a file that cannot be read; DataError for one that holds no class indices of 0-255: colours, alpha,
+    larger values, or JPEG, whose compression changes values.
+    """
+    with _opened(Path(path)) as image:
+        _check_size(str(path), image.size, max_pixels)
+        if image.format in ("JPEG", "MPO"):
+            raise DataError(f"{path}: is a JPEG, whose compression changes class indices; give the mask as a PNG.")
+        if image.mode not in ("1", "L", "P") and not _is_integer(image.mode):
+            raise DataError(
+                f"{path}: has mode {image.mode}, so it holds colours, not class indices; a mask is a grey or palette "
+                "PNG whose pixel values are 0, 1, 2, ... Turn its colours into class indices first."
+            )
+        stretch = _STRETCH.get(_raw_mode(image), 1)
+        stored = _orientation(image, str(path))
+        values = _loaded(image, str(path))
+        if _orientation(image, str(path)) != stored:  # Pillow itself sets a TIFF upright while it decodes
+            values = as_stored(values, stored)
+    if values.dtype != np.uint8 and (values.min() < 0 or values.max() > 255):
+        raise DataError(f"{path}: holds the value {values[(values < 0) | (values > 255)][0]}; class indices are 0-255.")
+    return values.astype(np.uint8) // np.uint8(stretch)
+
+
+def upright(array: Array, orientation: int) -> Array:
+    """Apply an EXIF orientation (1-8) to a stored (H, W) or (H, W, C) array; the result is contiguous."""
+    transpose, flip_rows, flip_columns = _UPRIGHT[orientation]
+    return _contiguous(_flipped(array.swapaxes(0, 1) if transpose else array, flip_rows, flip_columns))
+
+
+def as_stored(array: Array, orientation: int) -> Array:
+    """Undo an EXIF orientation (1-8): the inverse of `upright`."""
+    transpose, flip_rows, flip_columns = _UPRIGHT[orientation]
+    array = _flipped(array, flip_rows, flip_columns)
+    return _contiguous(array.swapaxes(0, 1) if transpose else array)
+
+
+def encode_mask(
+    mask: NDArray[np.uint8], palette: Sequence[tuple[int, int, int]], *, ignore_index: int = 255
+) -> bytes:
+    """An indexed PNG: the pixel values are the class indices, the palette only shows them; ignore pixels show white."""
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(palette)] = palette
+    if ignore_index < 256:
+        colours[ignore_index] = IGNORE_COLOUR
+    image = PIL.Image.fromarray(np.ascontiguousarray(mask))
+    image.putpalette(colours.tobytes())
+    return _encoded(image, "PNG", compress_level=1)
+
+
+def encode_picture(pixels: NDArray[np.uint8], suffix: str) -> bytes:
+    """(H, W, 3) RGB as PNG (".png", lossless) or JPEG (".jpg", ".jpeg"; quality 92, full colour resolution)."""
+    if suffix.lower() not in PICTURE_SUFFIXES:
+        raise UsageError(f"pictures are written as {', '.join(PICTURE_SUFFIXES)}, not {suffix!r}.")
+    image = PIL.Image.fromarray(np.ascontiguousarray(pixels))
+    if suffix.lower() == ".png":
+        return _encoded(image, "PNG", compress_level=1)
+    return _encoded(image, "JPEG", quality=92, subsampling=0)
+
+
+def _checked_array(array: NDArray[Any], max_pixels: int) -> NDArray[np.uint8]:
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or array.size == 0:
+        raise UsageError(
+            f"a picture array must be (H, W, 3) uint8, RGB 0-255; got shape {array.shape} of {array.dtype}."
+        )
+    _check_size("the given array", (array.shape[1], array.shape[0]), max_pixels)
+    return np.ascontiguousarray(array)
+
+
+def _check_size(name: str, size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name}: is {width}x{height} pixels ({width * height:,}), the limit is {max_pixels:,}; allow more with "
+            "--max-pixels (memory grows with it), or cut the picture into tiles."
+        )
+
+
+def _decoded(image: PIL.Image.Image, name: str, max_pixels: int) -> Picture:
+    _check_size(name, image.size, max_pixels)
+    stored = _orientation(image, name)
+    pixels = _rgb(image, name)
+    still_to_apply = _orientation(image, name)  # 1 for a TIFF, which Pillow itself sets upright while it decodes
+    return Picture(upright(pixels, still_to_apply), stored)
+
+
+def _orientation(image: PIL.Image.Image, name: str) -> int:
+    with _decoding(name):
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return value if isinstance(value, int) and value in _UPRIGHT else 1
+
+
+def _rgb(image: PIL.Image.Image, name: str) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8, by the rule in `read_picture`."""
+    if image.mode == "F" or _is_integer(image.mode):
+        return np.repeat(_grey(_loaded(image, name), name)[:, :, None], 3, axis=2)
+    _load(image, name)
+    with _decoding(name):
+        if image.mode in ("P", "PA"):
+            image = image.convert("RGBA")  # by way of alpha: Pillow warns when a palette loses its transparency
+        return np.array(image.convert("RGB"))
+
+
+def _grey(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    white = 65535 if np.issubdtype(values.dtype, np.integer) else 1
+    if not (values.min() >= 0 and values.max() <= white):
+        raise ImageError(
+            f"{name}: its grey values run from {values.min()} to {values.max()}; expected 0 to {white}. "
+            "Scale them to that range, or save the picture with 8 bits."
+        )
+    scaled: NDArray[np.uint8] = np.rint(values * np.float32(255 / white)).astype(np.uint8)
+    return scaled
+
+
+def _is_integer(mode: str) -> bool:
+    return mode == "I" or mode.startswith("I;")
+
+
+def _raw_mode(image: PIL.Image.Image) -> str:
+    """How the pixels lie in the file, in Pillow's words; empty where its decoder does not say."""
+    tiles = getattr(image, "tile", [])
+    arguments = tiles[0][3] if tiles else ""
+    return str(arguments[0] if isinstance(arguments, tuple) else arguments)
+
+
+def _loaded(image: PIL.Image.Image, name: str) -> NDArray[Any]:
+    _load(image, name)
+    return np.array(image)
+
+
+def _load(image: PIL.Image.Image, name: str) -> None:
+    """Decode now; Pillow checks its own limit again in some decoders, so a larger picture takes the lock on it."""
+    large = image.width * image.height > (PIL.Image.MAX_IMAGE_PIXELS or 0)
+    with _decoding(name), _without_pillows_limit() if large else nullcontext():
+        image.load()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[PIL.Image.Image]:
+    """Open a picture file without decoding it, whatever its size."""
+    if not path.exists():
+        raise ImageError(f"{path}: there is no such file; check the name.")
+    if not path.is_file():
+        raise ImageError(f"{path}: is not a file; give the picture file itself.")
+    if path.stat().st_size == 0:
+        raise ImageError(f"{path}: is empty (0 bytes), expected a picture; copy or download it again.")
+    try:
+        with _without_pillows_limit():
+            image = PIL.Image.open(path)
+    except PIL.UnidentifiedImageError as error:
+        raise ImageError(f"{path}: is no picture that can be read; give a PNG, JPEG, TIFF, WebP or BMP.") from error
+    except Exception as error:  # decoders fail in many ways (OSError, SyntaxError, ...); all mean the same here
+        raise _damaged(str(path), error) from error
+    with image:
+        yield image
+
+
+@contextmanager
+def _without_pillows_limit() -> Iterator[None]:
+    """Let `max_pixels` take the place of Pillow's limit, which warns, or fails without telling the size."""
+    with _pillow_limit:
+        limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            PIL.Image.MAX_IMAGE_PIXELS = limit
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # see `_opened`
+        raise _damaged(name, error) from error
+
+
+def _damaged(name: str, error: Exception) -> ImageError:
+    return ImageError(f"{name}: cannot be decoded ({error}), so it is damaged or cut short; copy or download it again.")
+
+
+def _flipped(array: Array, rows: bool, columns: bool) -> Array:
+    flipped: Array = array[:: -1 if rows else 1, :: -1 if columns else 1]  # type: ignore[assignment]
+    return flipped
+
+
+def _contiguous(array: Array) -> Array:
+    contiguous: Array = np.ascontiguousarray(array)  # type: ignore[assignment]
+    return contiguous
+
+
+def _encoded(image: PIL.Image.Image, file_format: str, **options: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
