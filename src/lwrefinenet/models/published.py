@@ -1,0 +1,176 @@
+"""Reads the checkpoints of the published Light-Weight RefineNets (2018-2020) and of the training code around them.
+
+The tables below pair the names of modules here with the names in those files; `backbone.net` of a ResNet is named alike.
+"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lwrefinenet.errors import UsageError, WeightsError
+from lwrefinenet.models.refinenet import LightWeightRefineNet
+from lwrefinenet.models.state import load_strictly
+from lwrefinenet.models.zoo import create_model
+
+BACKBONE = "backbone.net."
+WRAPPERS = ("segmenter", "model", "state_dict")  # where training checkpoints keep the parameters
+_KNOWN_WRAPPERS = " or ".join(map(repr, WRAPPERS))
+PARALLEL = "module."  # what torch.nn.DataParallel puts before every name
+
+
+def import_published(path: str | Path, network: str) -> LightWeightRefineNet:
+    """Read a published checkpoint into the network it was made for, in evaluation mode, on the CPU.
+
+    path: a state dict written by torch, alone or inside a training checkpoint; nothing in it is run.
+    network: a key of PUBLISHED; the number of classes is read from the file. Such networks expect `Preprocess()`.
+    UsageError for an unknown network or a missing file; WeightsError for a file that is damaged or does not fit.
+    """
+    if network not in PUBLISHED:
+        near = get_close_matches(network, PUBLISHED, n=3, cutoff=0.6)
+        raise UsageError(f"no published checkpoints of {network!r} can be imported; take {' or '.join(near or PUBLISHED)}.")
+    module_names = PUBLISHED[network]
+    state = _read_state(Path(path))
+    model = create_model(network, _num_classes(state, module_names["head"], Path(path)))
+    load_strictly(
+        model,
+        state,
+        origin=str(path),
+        network=network,
+        foreign_names={key: _published_name(key, module_names) for key in model.state_dict()},
+    )
+    return model.eval()
+
+
+def _published_name(key: str, module_names: Mapping[str, str]) -> str:
+    module, _, entry = key.rpartition(".")
+    return f"{module_names[module]}.{entry}" if module in module_names else key.removeprefix(BACKBONE)
+
+
+def _num_classes(state: Mapping[str, Tensor], head: str, path: Path) -> int:
+    weight = state.get(f"{head}.weight")
+    if weight is None:
+        raise WeightsError(
+            f"{path}: {head}.weight, the head, is missing among its {len(state)} entries "
+            f"({', '.join(list(state)[:3])} ...). Give the network that the file was made for."
+        )
+    if weight.ndim != 4 or not 1 <= len(weight) <= 255:
+        raise WeightsError(
+            f"{path}: {head}.weight has shape {tuple(weight.shape)} instead of (classes, channels, 3, 3) "
+            "with 1 to 255 classes. Give the network that the file was made for."
+        )
+    return len(weight)
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    content = _read(path)
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path}: holds a {type(content).__name__}; expected a state dict, alone or under {_KNOWN_WRAPPERS}.")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise WeightsError(
+                f"{path}: entry {name!r} is of type {type(value).__name__}; expected a state dict, whose entries are all "
+                f"tensors, alone or under {_KNOWN_WRAPPERS}."
+            )
+    if all(name.startswith(PARALLEL) for name in content):
+        return {name.removeprefix(PARALLEL): value for name, value in content.items()}
+    return dict(content)
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file. Give a published checkpoint (.pth, .pth.tar, .ckpt).")
+    numpy_numbers: list[Any] = [(_NumpyNumber, name) for name in _NUMPY_NAMES]
+    try:
+        with torch.serialization.safe_globals(numpy_numbers):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle fails in as many ways as there are bytes to damage
+        if isinstance(error, UnpicklingError) and "GLOBAL" in str(error):
+            raise WeightsError(
+                f"{path}: holds Python objects besides tensors, which are not read because they could run any code; "
+                "expected a state dict, as `torch.save(model.state_dict(), FILE)` writes it. Ask the file's author for one."
+            ) from error
+        raise WeightsError(
+            f"{path}: {path.stat().st_size} bytes that are no readable torch checkpoint: damaged, cut off or of another "
+            "kind; expected what torch.save writes. Get the file again."
+        ) from error
+
+
+class _NumpyNumber:
+    """Stands in for the numpy numbers of a training checkpoint, such as its best score: taken note of, never built."""
+
+    def __init__(self, *parts: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+
+_NUMPY_NAMES = ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+
+
+def _chain(pooling: str, published: str) -> dict[str, str]:
+    """The four convolutions of one chained residual pooling."""
+    return {f"{pooling}.convs.{link}": f"{published}.0.{link + 1}_outvar_dimred" for link in range(4)}
+
+
+def _mobilenetv2_blocks(repeats: tuple[int, ...]) -> dict[str, str]:
+    names = {}
+    for stage, count in enumerate(repeats):
+        for block in range(count):
+            ours, theirs = f"{BACKBONE}blocks.{stage}.{block}", f"layer{stage + 2}.{block}.output"
+            for step, conv in enumerate(("conv_pw", "conv_dw", "conv_pwl")):
+                names[f"{ours}.{conv}"] = f"{theirs}.{step}.0"
+                names[f"{ours}.bn{step + 1}"] = f"{theirs}.{step}.1"
+    return names
+
+
+RESNET = {
+    "decoder.levels.0.adapt.0.0": "p_ims1d2_outl1_dimred",
+    **_chain("decoder.levels.0.pooling", "mflow_conv_g1_pool"),
+    "decoder.handovers.0": "mflow_conv_g1_b3_joint_varout_dimred",
+    "decoder.levels.1.adapt.0.0": "p_ims1d2_outl2_dimred",
+    "decoder.levels.1.adapt.0.1": "adapt_stage2_b2_joint_varout_dimred",
+    **_chain("decoder.levels.1.pooling", "mflow_conv_g2_pool"),
+    "decoder.handovers.1": "mflow_conv_g2_b3_joint_varout_dimred",
+    "decoder.levels.2.adapt.0.0": "p_ims1d2_outl3_dimred",
+    "decoder.levels.2.adapt.0.1": "adapt_stage3_b2_joint_varout_dimred",
+    **_chain("decoder.levels.2.pooling", "mflow_conv_g3_pool"),
+    "decoder.handovers.2": "mflow_conv_g3_b3_joint_varout_dimred",
+    "decoder.levels.3.adapt.0.0": "p_ims1d2_outl4_dimred",
+    "decoder.levels.3.adapt.0.1": "adapt_stage4_b2_joint_varout_dimred",
+    **_chain("decoder.levels.3.pooling", "mflow_conv_g4_pool"),
+    "head": "clf_conv",
+}
+
+MOBILENETV2 = {
+    f"{BACKBONE}conv_stem": "layer1.0",
+    f"{BACKBONE}bn1": "layer1.1",
+    **_mobilenetv2_blocks(repeats=(1, 2, 3, 4, 3, 3, 1)),
+    "decoder.levels.0.adapt.0.0": "conv8",
+    "decoder.levels.0.adapt.1.0": "conv7",
+    **_chain("decoder.levels.0.pooling", "crp4"),
+    "decoder.handovers.0": "conv_adapt4",
+    "decoder.levels.1.adapt.0.0": "conv6",
+    "decoder.levels.1.adapt.1.0": "conv5",
+    **_chain("decoder.levels.1.pooling", "crp3"),
+    "decoder.handovers.1": "conv_adapt3",
+    "decoder.levels.2.adapt.0.0": "conv4",
+    **_chain("decoder.levels.2.pooling", "crp2"),
+    "decoder.handovers.2": "conv_adapt2",
+    "decoder.levels.3.adapt.0.0": "conv3",
+    **_chain("decoder.levels.3.pooling", "crp1"),
+    "head": "segm",
+}
+
+PUBLISHED: dict[str, Mapping[str, str]] = {
+    "rf_lw_resnet50": RESNET,
+    "rf_lw_resnet101": RESNET,
+    "rf_lw_resnet152": RESNET,
+    "rf_lw_mobilenetv2": MOBILENETV2,
+}
