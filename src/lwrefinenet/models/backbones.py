@@ -1,9 +1,12 @@
 """Backbones: timm networks that give features at 1/4, 1/8, 1/16 and 1/32 of the picture. The only importer of timm."""
 
 from difflib import get_close_matches
+from itertools import product
 from typing import Any
 
 import timm
+import torch
+import torch.nn.functional as F
 from timm.models._efficientnet_blocks import InvertedResidual
 from torch import Tensor, nn
 
@@ -14,33 +17,64 @@ REDUCTIONS = (4, 8, 16, 32)
 
 
 class TimmFeatures(nn.Module):
-    """Any timm network that has `features_only` and gives features at reductions 4, 8, 16 and 32.
+    """Any timm network whose `features_only` interface gives features at reductions 4, 8, 16 and 32.
 
+    name: as timm knows it, with or without a tag of pretrained weights ("resnet18", "resnet18.a1_in1k").
     channels: of the four features, fine to coarse.  preprocess: what the network's ImageNet weights expect.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        reductions = _feature_reductions(name)
+        self.name = name
+        self.net = _feature_network(name)
+        reductions = list(self.net.feature_info.reduction())
         if missing := [r for r in REDUCTIONS if r not in reductions]:
             raise UsageError(
                 f"backbone {name!r} gives features at reductions {reductions}, none at {missing}; "
                 f"Light-Weight RefineNet needs {list(REDUCTIONS)}. Take a backbone with a pyramid, such as 'resnet18'."
             )
         # Where several features share a reduction, the last is the deepest.
-        indices = [len(reductions) - 1 - reductions[::-1].index(r) for r in REDUCTIONS]
-        self.name = name
-        self.net = timm.create_model(name, pretrained=False, features_only=True, out_indices=indices)
-        self.channels: tuple[int, ...] = tuple(self.net.feature_info.channels())
+        self.taps = [len(reductions) - 1 - reductions[::-1].index(r) for r in REDUCTIONS]
+        self.channels: tuple[int, ...] = tuple(self.net.feature_info.channels()[tap] for tap in self.taps)
         self.preprocess = _preprocess_of(name)
+        self.padded = self.channels_last = False
+        self._find_habits()
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """images: (N, 3, H, W).  Returns four features (N, channels[i], ceil(H/r), ceil(W/r)), fine to coarse."""
-        features: list[Tensor] = self.net(images)
-        return [
-            feature if feature.shape[1] == width else feature.permute(0, 3, 1, 2)  # some transformers put channels last
-            for feature, width in zip(features, self.channels, strict=True)
-        ]
+        height, width = images.shape[-2:]
+        if self.padded:
+            images = F.pad(images, (0, -width % REDUCTIONS[-1], 0, -height % REDUCTIONS[-1]))
+        every_feature = self.net(images)
+        features = [every_feature[tap] for tap in self.taps]
+        if self.channels_last:
+            features = [feature.permute(0, 3, 1, 2) for feature in features]
+        if self.padded:
+            features = [f[..., : -(-height // r), : -(-width // r)] for f, r in zip(features, REDUCTIONS, strict=True)]
+        return features
+
+    def _find_habits(self) -> None:
+        """Settle whether pictures need padding (patch stems round sizes down) and whether features come channels last.
+
+        timm says neither, so each combination is tried on small pictures of awkward sizes until one keeps forward's promise.
+        """
+        self.eval()
+        for self.channels_last, self.padded in product((False, True), repeat=2):
+            if self._keeps_promise(33, 47) and self._keeps_promise(1, 1):
+                self.train()
+                return
+        raise UsageError(
+            f"backbone {self.name!r} does not take pictures of every size; take a convolutional one, such as 'resnet18'."
+        )
+
+    @torch.no_grad()
+    def _keeps_promise(self, height: int, width: int) -> bool:
+        try:
+            features = self(torch.zeros(1, 3, height, width))
+        except (RuntimeError, AssertionError, ValueError, IndexError):  # how networks of one fixed size refuse another
+            return False
+        promised = [(c, -(-height // r), -(-width // r)) for c, r in zip(self.channels, REDUCTIONS, strict=True)]
+        return [tuple(feature.shape[1:]) for feature in features] == promised
 
 
 class MobileNetV2Features(nn.Module):
@@ -56,7 +90,7 @@ class MobileNetV2Features(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        net = timm.create_model(self.name, pretrained=False)
+        net: Any = timm.create_model(self.name, pretrained=False)
         net.blocks[0][0] = InvertedResidual(32, 16, exp_ratio=1.0, noskip=True, act_layer=nn.ReLU6)
         self.net = nn.ModuleDict({"conv_stem": net.conv_stem, "bn1": net.bn1, "blocks": net.blocks})
         self.preprocess = Preprocess()
@@ -65,16 +99,21 @@ class MobileNetV2Features(nn.Module):
         """images: (N, 3, H, W).  Returns six features, fine to coarse."""
         x = self.net["bn1"](self.net["conv_stem"](images))
         features: list[Tensor] = []
-        for stage in self.net["blocks"]:
+        for stage in self.net["blocks"].children():
             x = stage(x)
             features.append(x)
         return features[1:]  # the first stage, at 1/2, is not used
 
 
+def full_state_dict(name: str) -> dict[str, Tensor]:
+    """The entries of the whole timm network, classifier included, with random values: names and shapes to fit others to."""
+    return dict(timm.create_model(name, pretrained=False).state_dict())
+
+
 def hub_state_dict(name: str) -> dict[str, Tensor]:
-    """timm's pretrained weights of a network from its hub, keys as timm names them; WeightsError where it cannot be had."""
+    """timm's pretrained weights from its hub, keys as in `TimmFeatures(name).net`; WeightsError where they cannot be had."""
     try:
-        return dict(timm.create_model(name, pretrained=True).state_dict())
+        return dict(timm.create_model(name, pretrained=True, features_only=True, **_any_size(name)).state_dict())
     except Exception as error:  # a hub fails in many ways: no network, no such weights, a proxy; each means the same here
         raise WeightsError(
             f"backbone weights of {name!r} cannot be had from the model hub ({type(error).__name__}: {error}). "
@@ -82,18 +121,23 @@ def hub_state_dict(name: str) -> dict[str, Tensor]:
         ) from error
 
 
-def _feature_reductions(name: str) -> list[int]:
-    if name not in timm.list_models(name):
-        near = get_close_matches(name, timm.list_models(), n=3)
+def _feature_network(name: str) -> Any:
+    known = timm.list_models() + timm.list_pretrained()
+    if name not in known:
+        near = get_close_matches(name, known, n=3)
         hint = f" Did you mean {', '.join(near)}?" if near else " See timm.list_models()."
         raise UsageError(f"timm has no network named {name!r}.{hint}")
     try:
-        net: Any = timm.create_model(name, pretrained=False, features_only=True)
+        return timm.create_model(name, pretrained=False, features_only=True, **_any_size(name))
     except (RuntimeError, AttributeError, TypeError) as error:
         raise UsageError(f"timm network {name!r} has no features_only interface ({error}); take another backbone.") from error
-    return list(net.feature_info.reduction())
+
+
+def _any_size(name: str) -> dict[str, Any]:
+    # Swin transformers refuse pictures of any but their training size unless told otherwise; others do not know the option.
+    return {"strict_img_size": False} if name.startswith("swin") else {}
 
 
 def _preprocess_of(name: str) -> Preprocess:
-    config = timm.get_pretrained_cfg(name)
+    config: Any = timm.get_pretrained_cfg(name)
     return Preprocess() if config is None else Preprocess(mean=tuple(config.mean), std=tuple(config.std))

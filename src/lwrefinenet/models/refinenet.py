@@ -8,6 +8,7 @@ the decoder walks them coarse to fine. No convolution of the decoder has a bias 
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 import torch.nn.functional as F
@@ -69,7 +70,7 @@ class RefineNetDecoder(nn.Module):
             for coarser, (level_channels, width) in enumerate(zip(coarse_to_fine, channels, strict=True))
         )
         self.handovers = nn.ModuleList(
-            conv1x1(width, finer_width) for width, finer_width in zip(channels[:-1], channels[1:], strict=True)
+            conv1x1(width, finer_width) for width, finer_width in pairwise(channels)
         )
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:

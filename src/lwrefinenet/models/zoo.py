@@ -103,4 +103,6 @@ def create_model(
             raise UsageError(f"network {name!r} has no argument {key!r}: its size is part of its name.")
     if not 1 <= num_classes <= 255:
         raise UsageError(f"num_classes is {num_classes}; a uint8 mask holds 1 to 255 classes.")
+    if decoder_channels is not None and decoder_channels < 1:
+        raise UsageError(f"decoder_channels is {decoder_channels}; a decoder is at least 1 wide.")
     return MODELS[name](num_classes, **arguments)
