@@ -108,13 +108,18 @@ def encode_mask(
     mask: NDArray[np.uint8], palette: Sequence[tuple[int, int, int]], *, ignore_index: int = 255
 ) -> bytes:
     """An indexed PNG: the pixel values are the class indices, the palette only shows them; ignore pixels show white."""
-    colours = np.zeros((256, 3), np.uint8)
-    colours[: len(palette)] = palette
-    if ignore_index < 256:
-        colours[ignore_index] = IGNORE_COLOUR
     image = PIL.Image.fromarray(np.ascontiguousarray(mask))
-    image.putpalette(colours.tobytes())
+    image.putpalette(colour_table(palette, ignore_index).tobytes())
     return _encoded(image, "PNG", compress_level=1)
+
+
+def colour_table(palette: Sequence[tuple[int, int, int]], ignore_index: int) -> NDArray[np.uint8]:
+    """(256, 3): the colour of every mask value; white for the ignore index, black for values that mean nothing."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(palette)] = palette
+    if ignore_index < len(table):
+        table[ignore_index] = IGNORE_COLOUR
+    return table
 
 
 def encode_picture(pixels: NDArray[np.uint8], suffix: str) -> bytes:
@@ -133,7 +138,7 @@ def _checked_array(array: NDArray[Any], max_pixels: int) -> NDArray[np.uint8]:
             f"a picture array must be (H, W, 3) uint8, RGB 0-255; got shape {array.shape} of {array.dtype}."
         )
     _check_size("the given array", (array.shape[1], array.shape[0]), max_pixels)
-    return np.ascontiguousarray(array)
+    return np.require(array, requirements=["C", "W"])  # torch takes neither negative strides nor read-only arrays
 
 
 def _check_size(name: str, size: tuple[int, int], max_pixels: int) -> None:
