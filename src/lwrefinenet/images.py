@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import PIL.Image
@@ -15,7 +15,7 @@ from PIL import ExifTags
 
 from lwrefinenet.errors import DataError, ImageError, UsageError
 
-MAX_PIXELS = 64_000_000
+MAX_PIXELS = 32_000_000  # a small network on a CPU needs about 0.4 GB for a million pixels
 IGNORE_COLOUR = (255, 255, 255)
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -212,21 +212,25 @@ def _load(image: PIL.Image.Image, name: str) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[PIL.Image.Image]:
     """Open a picture file without decoding it, whatever its size."""
-    if not path.exists():
-        raise ImageError(f"{path}: there is no such file; check the name.")
-    if not path.is_file():
-        raise ImageError(f"{path}: is not a file; give the picture file itself.")
-    if path.stat().st_size == 0:
-        raise ImageError(f"{path}: is empty (0 bytes), expected a picture; copy or download it again.")
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be opened ({error.strerror}); check the name and the permissions.") from error
+    with file:
+        if not file.read(1):
+            raise ImageError(f"{path}: is empty (0 bytes), expected a picture; copy or download it again.")
+        yield _recognised(file, path)
+
+
+def _recognised(file: BinaryIO, path: Path) -> PIL.Image.Image:
+    """By handle, not by name: files opened by name Pillow maps into memory, and then scrambles turned grey TIFFs."""
     try:
         with _without_pillows_limit():
-            image = PIL.Image.open(path)
+            return PIL.Image.open(file)
     except PIL.UnidentifiedImageError as error:
-        raise ImageError(f"{path}: is no picture that can be read; give a PNG, JPEG, TIFF, WebP or BMP.") from error
+        raise ImageError(f"{path}: is no picture, or cut short; give a whole PNG, JPEG, TIFF, WebP or BMP.") from error
     except Exception as error:  # decoders fail in many ways (OSError, SyntaxError, ...); all mean the same here
         raise _damaged(str(path), error) from error
-    with image:
-        yield image
 
 
 @contextmanager
@@ -244,7 +248,7 @@ def _without_pillows_limit() -> Iterator[None]:
 def _decoding(name: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # see `_opened`
+    except Exception as error:  # see `_recognised`
         raise _damaged(name, error) from error
 
 
