@@ -1,0 +1,75 @@
+"""A data set of one's own: `images/{train,val}/`, `masks/{train,val}/` with the same stems, and `dataset.toml`."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from lwrefinenet.data.dataset import SegmentationDataset, paired_by_stem
+from lwrefinenet.errors import DataError
+from lwrefinenet.labels import LabelSet, voc_palette
+
+DESCRIPTION = "dataset.toml"
+FIELDS = ("class_names", "palette", "ignore_index", "merge", "licence")
+
+
+def folder_dataset(root: Path, split: str) -> SegmentationDataset:
+    """Read a folder of pictures and index masks.
+
+    `dataset.toml` holds `class_names = [...]` and may hold `palette` ([r, g, b] per class), `ignore_index` (255),
+    `merge` (a table: class name -> the class that it becomes part of) and `licence`.
+    DataError, naming the file, for what does not fit.
+    """
+    path = root / DESCRIPTION
+    description = _read(path)
+    names: list[str] = description["class_names"]
+    merge: dict[str, str] = description.get("merge", {})
+    for name in (*merge, *merge.values()):
+        if name not in names:
+            raise DataError(f"{path}: merge speaks of {name!r}, which is not in class_names.")
+    if chained := [name for name in merge.values() if name in merge]:
+        raise DataError(f"{path}: merge sends a class to {chained[0]!r}, which is itself merged; name the final class.")
+    kept = [name for name in names if name not in merge]
+    try:
+        labels = LabelSet(
+            name=root.resolve().name,
+            class_names=tuple(kept),
+            palette=_palette(description, names, kept),
+            ignore_index=description.get("ignore_index", 255),
+        )
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: {error}") from error
+    return SegmentationDataset(
+        name=labels.name,
+        split=split,
+        labels=labels,
+        samples=paired_by_stem(root / "images" / split, root / "masks" / split),
+        mask_values={value: kept.index(merge.get(name, name)) for value, name in enumerate(names)},
+        void_rule=f"value {labels.ignore_index} ignored",
+        licence=description.get("licence", "unknown"),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        description = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f'{path}: no such file; write it with one line, class_names = ["background", ...].') from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not valid TOML ({error}).") from error
+    if unknown := [key for key in description if key not in FIELDS]:
+        raise DataError(f"{path}: unknown field {unknown[0]!r}; it may hold {', '.join(FIELDS)}.")
+    names = description.get("class_names")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise DataError(f'{path}: class_names must be a list of names, class_names = ["background", ...]; got {names!r}.')
+    if len(set(names)) != len(names):
+        raise DataError(f"{path}: class_names holds a name twice.")
+    return description
+
+
+def _palette(description: dict[str, Any], names: list[str], kept: list[str]) -> tuple[tuple[int, int, int], ...]:
+    colours = description.get("palette")
+    if colours is None:
+        return voc_palette(len(kept))
+    if len(colours) != len(names):
+        raise ValueError(f"palette has {len(colours)} colours for {len(names)} class_names.")
+    return tuple((int(r), int(g), int(b)) for name, (r, g, b) in zip(names, colours, strict=True) if name in kept)

@@ -1,0 +1,64 @@
+"""Augmentation of pictures with their masks, on torchvision's v2 transforms; random numbers come from torch's generator."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tf
+
+
+@dataclass(frozen=True)
+class TrainTransform:
+    """Random scale, random crop, random flip, colour jitter: from a picture and its mask to tensors of `crop_size`.
+
+    crop_size: (height, width).  scale_range: of the picture's size, drawn log-uniformly.  flip: chance of a mirror image.
+    color_jitter: strength of brightness, contrast and saturation (0 off; hue takes a tenth of it).
+    fill: RGB 0-255 where the crop reaches beyond the picture; the mask holds `ignore_index` there.
+    """
+
+    crop_size: tuple[int, int]
+    scale_range: tuple[float, float]
+    flip: float
+    color_jitter: float
+    fill: tuple[float, float, float]
+    ignore_index: int
+
+    def __call__(self, pixels: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor]:
+        """pixels: (H, W, 3) uint8; mask: (H, W) uint8.  Returns uint8 (3, h, w) and int64 (h, w)."""
+        image = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
+        target = tv_tensors.Mask(torch.from_numpy(mask)[None])
+        image, target = self._scale_and_crop(image, target)
+        if torch.rand(()).item() < self.flip:
+            image, target = tf.horizontal_flip(image), tf.horizontal_flip(target)
+        if self.color_jitter:
+            strength = self.color_jitter
+            image = v2.ColorJitter(strength, strength, strength, strength / 10)(image)
+        return image.as_subclass(Tensor), target.as_subclass(Tensor)[0].long()
+
+    def _scale_and_crop(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut the window that becomes the crop, then resize it: the same as resizing first, for less work."""
+        low, high = (math.log(limit) for limit in self.scale_range)
+        scale = math.exp(low + (high - low) * torch.rand(()).item())
+        height, width = (max(1, round(side / scale)) for side in self.crop_size)
+        top, pad_top, pad_bottom = _window(image.shape[-2], height)
+        left, pad_left, pad_right = _window(image.shape[-1], width)
+        padding = [pad_left, pad_top, pad_right, pad_bottom]
+        image = tf.pad(image, padding, fill=list(self.fill))
+        target = tf.pad(target, padding, fill=self.ignore_index)
+        size = list(self.crop_size)
+        return (
+            tf.resized_crop(image, top, left, height, width, size, antialias=True),
+            tf.resized_crop(target, top, left, height, width, size, interpolation=v2.InterpolationMode.NEAREST_EXACT),
+        )
+
+
+def _window(length: int, window: int) -> tuple[int, int, int]:
+    """Where a window starts on a side, and the padding before and after where the side is shorter than the window."""
+    missing = max(0, window - length)
+    before = int(torch.randint(missing + 1, ()).item())
+    start = int(torch.randint(length + missing - window + 1, ()).item())
+    return start, before, missing - before

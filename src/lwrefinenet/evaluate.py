@@ -1,0 +1,148 @@
+"""Streaming metrics: one confusion matrix over a whole set, and every number with the protocol that makes it comparable."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from lwrefinenet.data.dataset import SegmentationDataset
+from lwrefinenet.errors import DataError
+from lwrefinenet.labels import LabelSet
+
+
+class ConfusionMatrix:
+    """Counts of pixels by true class (rows) and predicted class (columns); memory does not grow with the set."""
+
+    def __init__(self, num_classes: int, ignore_index: int) -> None:
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.counts = np.zeros((num_classes, num_classes), dtype=np.int64)
+
+    def update(self, predicted: np.ndarray, target: np.ndarray) -> None:
+        """Count one picture.
+
+        predicted: (H, W) class indices.  target: (H, W) class indices and the ignore index, whose pixels count nowhere.
+        ValueError where the sizes differ or an index is no class.
+        """
+        if predicted.shape != target.shape:
+            raise ValueError(f"prediction is {predicted.shape}, target is {target.shape}; they must be of one size.")
+        # One 16-bit key per pixel: no masking, no 64-bit copies.
+        pairs = np.bincount((target.astype(np.uint16) << 8 | predicted).ravel(), minlength=1 << 16).reshape(256, 256)
+        pairs[self.ignore_index] = 0
+        if pairs.sum() != (counted := pairs[: self.num_classes, : self.num_classes]).sum():
+            raise ValueError(f"an index beyond the {self.num_classes} classes stands in a prediction or target.")
+        self.counts += counted
+
+    @property
+    def per_class_iou(self) -> np.ndarray:
+        """(num_classes,) intersection over union, 0-1; nan for a class in neither targets nor predictions."""
+        hits = np.diag(self.counts)
+        union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - hits
+        return np.divide(hits, union, out=np.full(self.num_classes, np.nan), where=union > 0)
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean over the classes that occur, 0-1; nan where none does."""
+        occurring = self.per_class_iou[~np.isnan(self.per_class_iou)]
+        return float(occurring.mean()) if len(occurring) else float("nan")
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of counted pixels whose class is right, 0-1; nan where none is counted."""
+        total = self.counts.sum()
+        return float(np.diag(self.counts).sum() / total) if total else float("nan")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a score was measured on and how; two scores compare only where these agree."""
+
+    dataset: str
+    split: str
+    pictures: int
+    size: str
+    classes: int
+    void_rule: str
+    resize_rule: str
+    scales: str = "single scale, no flip"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.dataset} {self.split}, {self.pictures} pictures at {self.size}, {self.classes} classes, "
+            f"{self.void_rule}, logits resized {self.resize_rule}, {self.scales}, one confusion matrix over the set"
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of one network on one split. per_class_iou: class name -> IoU 0-1, None for a class that never occurs."""
+
+    protocol: Protocol
+    mean_iou: float
+    pixel_accuracy: float
+    per_class_iou: dict[str, float | None]
+
+    @property
+    def absent(self) -> list[str]:
+        """Classes in neither targets nor predictions, which are left out of the mean."""
+        return [name for name, iou in self.per_class_iou.items() if iou is None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in a JSON file, the protocol in full."""
+        return {**asdict(self), "absent_classes": self.absent}
+
+
+def evaluate(
+    predict: Callable[[np.ndarray], np.ndarray],
+    dataset: SegmentationDataset,
+    *,
+    labels: LabelSet,
+    resize: str = "bilinear",
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> Evaluation:
+    """Score a network on every picture of a split, at the pictures' own size.
+
+    predict: (H, W, 3) uint8 RGB -> (H, W) uint8 class indices, for example `Predictor.predict_mask`.
+    labels: the classes that the network knows; DataError where they are not the data set's.
+    resize: how the network's logits are resized, for the protocol.  progress: wraps the indices, to show how far it is.
+    """
+    if labels.class_names != dataset.labels.class_names:
+        raise DataError(
+            f"the weights know {len(labels)} classes ({_first(labels)}), {dataset.name} has {len(dataset.labels)} "
+            f"({_first(dataset.labels)}); a score needs the same classes in the same order."
+        )
+    matrix = ConfusionMatrix(len(labels), dataset.labels.ignore_index)
+    sizes: set[tuple[int, ...]] = set()
+    for index in progress(range(len(dataset))):
+        pixels, target = dataset[index]
+        matrix.update(predict(pixels), target)
+        sizes.add(target.shape)
+    return Evaluation(
+        protocol=Protocol(
+            dataset=dataset.name,
+            split=dataset.split,
+            pictures=len(dataset),
+            size=_size_range(sizes),
+            classes=len(labels),
+            void_rule=dataset.void_rule,
+            resize_rule=resize,
+        ),
+        mean_iou=matrix.mean_iou,
+        pixel_accuracy=matrix.pixel_accuracy,
+        per_class_iou={
+            name: None if np.isnan(iou) else float(iou)
+            for name, iou in zip(labels.class_names, matrix.per_class_iou, strict=True)
+        },
+    )
+
+
+def _first(labels: LabelSet, shown: int = 4) -> str:
+    return ", ".join(labels.class_names[:shown]) + (", ..." if len(labels) > shown else "")
+
+
+def _size_range(sizes: set[tuple[int, ...]]) -> str:
+    if len(sizes) == 1:
+        ((height, width),) = sizes
+        return f"{width}x{height}"
+    return f"their own sizes ({len(sizes)} different)"

@@ -1,0 +1,40 @@
+"""Reasons to stop early and cleanly: Ctrl-C, a termination signal, or a time limit."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class StopRequest:
+    """Says whether, and why, the run should stop after the step in hand."""
+
+    def __init__(self, time_limit: float | None) -> None:
+        self.deadline = None if time_limit is None else time.monotonic() + time_limit
+        self.signal: signal.Signals | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """One phrase, or None while the run may go on."""
+        if self.signal is not None:
+            return f"signal {self.signal.name}"
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            return "the time limit"
+        return None
+
+
+@contextmanager
+def stop_requests(time_limit: float | None = None) -> Iterator[StopRequest]:
+    """Listen to SIGINT and SIGTERM inside the block; time_limit in seconds. Must run in the main thread."""
+    request = StopRequest(time_limit)
+
+    def listen(number: int, _frame: FrameType | None) -> None:
+        request.signal = signal.Signals(number)
+
+    former = {number: signal.signal(number, listen) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

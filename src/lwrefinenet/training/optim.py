@@ -1,0 +1,59 @@
+"""Optimisers, the learning-rate schedule and the moving average of the weights."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
+
+from lwrefinenet.models.refinenet import LightWeightRefineNet
+
+
+def build_optimizer(
+    model: LightWeightRefineNet, kind: str, *, backbone_lr: float, decoder_lr: float, weight_decay: float, momentum: float
+) -> Optimizer:
+    """"adamw" or "sgd", with one learning rate for the backbone and one for decoder and head; vectors are not decayed."""
+    rest = [*model.decoder.parameters(), *model.head.parameters()]
+    groups = [
+        {"params": [p for p in parameters if (p.ndim > 1) == decayed], "lr": lr, "weight_decay": weight_decay * decayed}
+        for parameters, lr in ((list(model.backbone.parameters()), backbone_lr), (rest, decoder_lr))
+        for decayed in (True, False)
+    ]
+    return AdamW(groups) if kind == "adamw" else SGD(groups, momentum=momentum)
+
+
+def poly_schedule(optimizer: Optimizer, total_steps: int, *, warmup_steps: int, power: float) -> LambdaLR:
+    """Linear warm-up from near zero, then (1 - progress) ** power down to zero at `total_steps`; one call per step."""
+
+    def factor(step: int) -> float:
+        warmup = min(1.0, (step + 1) / (warmup_steps + 1))
+        return warmup * max(0.0, 1 - step / total_steps) ** power
+
+    return LambdaLR(optimizer, factor)
+
+
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of parameters and batch-norm statistics, with a short memory at first."""
+    return AveragedModel(model, multi_avg_fn=_ema(decay), use_buffers=True)
+
+
+def _ema(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+    @torch.no_grad()
+    def update(averages: list[Tensor], values: list[Tensor], updates: Tensor | int) -> None:
+        kept = min(decay, (1 + float(updates)) / (10 + float(updates)))
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, 1 - kept)
+            else:
+                average.copy_(value)
+
+    return update
+
+
+def freeze_batch_norm(model: nn.Module) -> None:
+    """Put every batch norm in evaluation mode: running statistics stay, scale and shift still learn."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
