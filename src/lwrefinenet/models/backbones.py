@@ -124,7 +124,7 @@ def hub_state_dict(name: str) -> dict[str, Tensor]:
 def _feature_network(name: str) -> Any:
     known = timm.list_models() + timm.list_pretrained()
     if name not in known:
-        near = get_close_matches(name, known, n=3)
+        near = get_close_matches(name.partition(".")[0], known, n=3)
         hint = f" Did you mean {', '.join(near)}?" if near else " See timm.list_models()."
         raise UsageError(f"timm has no network named {name!r}.{hint}")
     try:

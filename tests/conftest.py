@@ -1,0 +1,58 @@
+"""What several test files need: the folders of shared fixtures, and a network small enough to build for every test."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lwrefinenet.labels import LabelSet, voc_palette
+from lwrefinenet.meta import WeightsMeta
+from lwrefinenet.models.refinenet import LightWeightRefineNet
+from lwrefinenet.models.zoo import create_model
+from lwrefinenet.preprocess import Preprocess
+
+SHARED = Path(__file__).parents[2] / "shared"
+TINY_LABELS = LabelSet("shapes", ("nothing", "square", "disc"), voc_palette(3))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """On tiny networks several threads mostly wait for each other, all the more beside other work."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def parity_folder() -> Path:
+    """Names, shapes and outputs of the published networks (see its README)."""
+    return _shared("parity")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real pictures and masks (see its README)."""
+    return _shared("data")
+
+
+@pytest.fixture
+def tiny_model() -> LightWeightRefineNet:
+    """0.4 M random parameters, three classes, evaluation mode; the same ones every time."""
+    torch.manual_seed(0)
+    return create_model("rf_lw", 3, backbone="test_resnet", decoder_channels=8).eval()
+
+
+@pytest.fixture
+def tiny_meta() -> WeightsMeta:
+    """What `tiny_model` is."""
+    return WeightsMeta(
+        network="rf_lw",
+        labels=TINY_LABELS,
+        preprocess=Preprocess(),
+        arguments={"backbone": "test_resnet", "decoder_channels": 8},
+    )
+
+
+def _shared(name: str) -> Path:
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent: these fixtures stand outside the repository")
+    return folder

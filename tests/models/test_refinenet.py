@@ -1,0 +1,134 @@
+"""The contract of every network, and the decoder against the equations of the paper written out plainly."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lwrefinenet.models.refinenet import ChainedResidualPooling, RefineNetDecoder
+from lwrefinenet.models.zoo import create_model
+
+CONTRACT = [
+    ("rf_lw_resnet50", {}),
+    ("rf_lw_mobilenetv2", {}),
+    ("rf_lw_efficientnet_lite0", {"decoder_channels": 32}),
+    ("rf_lw", {"backbone": "test_resnet", "decoder_channels": 16}),
+    ("rf_lw", {"backbone": "test_convnext", "decoder_channels": 16}),  # a patch stem, which rounds sizes down
+    ("rf_lw", {"backbone": "test_mambaout", "decoder_channels": 16}),  # channels last
+]
+
+
+@pytest.fixture(scope="module", params=CONTRACT, ids=lambda param: "-".join(map(str, (param[0], *param[1].values()))))
+def network(request):
+    name, arguments = request.param
+    torch.manual_seed(0)
+    return create_model(name, 5, **arguments).eval()
+
+
+@pytest.mark.parametrize(("height", "width"), [(33, 47), (1, 1), (4, 66), (64, 96)])
+def test_logits_cover_every_size_by_quarters_rounded_up(network, height, width):
+    with torch.no_grad():
+        logits = network(torch.randn(1, 3, height, width))
+    assert logits.shape == (1, 5, -(-height // 4), -(-width // 4))
+    assert logits.isfinite().all()
+
+
+def test_batch_of_two_is_two_batches_of_one(network):
+    images = torch.randn(2, 3, 33, 47)
+    with torch.no_grad():
+        together, apart = network(images), torch.cat([network(image[None]) for image in images])
+    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5 * apart.std().item())
+
+
+def test_gradients_reach_every_parameter(network):
+    for parameter in network.parameters():
+        parameter.data += 0.01 * torch.randn_like(parameter)  # timm starts the last scale of a residual block at 0
+    network.train()
+    network(torch.randn(2, 3, 64, 96)).square().mean().backward()
+    network.eval()
+    untouched = [name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert untouched == []
+
+
+def features_for(channels, sizes, *, scale=1.0):
+    generator = torch.Generator().manual_seed(1)
+    return [
+        scale * torch.randn(2, c, h, w, generator=generator) for c, (h, w) in zip(channels, sizes, strict=True)
+    ]
+
+
+def up(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=True)
+
+
+def chain(x: Tensor, w: dict[str, Tensor], level: int) -> Tensor:
+    """t0 = x, t_i = W_i * maxpool5(t_(i-1)), result: the sum of all t."""
+    t = [x]
+    for i in range(4):
+        t.append(F.conv2d(F.max_pool2d(t[-1], 5, 1, 2), w[f"levels.{level}.pooling.convs.{i}.weight"]))
+    return t[0] + t[1] + t[2] + t[3] + t[4]
+
+
+def test_resnet_decoder_is_the_published_equations():
+    torch.manual_seed(0)
+    decoder = RefineNetDecoder(
+        (16, 32, 48, 64), channels=(24, 12, 12, 12), activation=torch.nn.ReLU, stacked_adaptation=True, dropout=0.5
+    ).eval()
+    w = decoder.state_dict()
+    l1, l2, l3, l4 = features = features_for((16, 32, 48, 64), [(21, 30), (11, 15), (6, 8), (3, 4)], scale=20)
+    x = chain(F.relu(F.conv2d(l4, w["levels.0.adapt.0.0.weight"])), w, 0)
+    for level, feature in ((1, l3), (2, l2), (3, l1)):
+        y = F.conv2d(F.conv2d(feature, w[f"levels.{level}.adapt.0.0.weight"]), w[f"levels.{level}.adapt.0.1.weight"])
+        x = chain(F.relu(y + up(F.conv2d(x, w[f"handovers.{level - 1}.weight"]), feature)), w, level)
+    with torch.no_grad():
+        torch.testing.assert_close(decoder(features), x)
+
+
+def test_mobilenet_decoder_is_the_published_equations():
+    torch.manual_seed(0)
+    decoder = RefineNetDecoder((6, 8, 10, 12, 14, 16), level_sizes=(2, 2, 1, 1), channels=(12,) * 4).eval()
+    w = decoder.state_dict()
+    sizes = [(21, 30), (11, 15), (6, 8), (6, 8), (3, 4), (3, 4)]
+    l3, l4, l5, l6, l7, l8 = features = features_for((6, 8, 10, 12, 14, 16), sizes, scale=20)
+    conv = {name: w[f"levels.{key}.0.weight"] for name, key in
+            {8: "0.adapt.0", 7: "0.adapt.1", 6: "1.adapt.0", 5: "1.adapt.1", 4: "2.adapt.0", 3: "3.adapt.0"}.items()}
+    x = chain(F.relu6(F.conv2d(l8, conv[8]) + F.conv2d(l7, conv[7])), w, 0)
+    x = up(F.conv2d(x, w["handovers.0.weight"]), l6)
+    x = chain(F.relu6(F.conv2d(l5, conv[5]) + F.conv2d(l6, conv[6]) + x), w, 1)
+    x = up(F.conv2d(x, w["handovers.1.weight"]), l4)
+    x = chain(F.relu6(x + F.conv2d(l4, conv[4])), w, 2)
+    x = up(F.conv2d(x, w["handovers.2.weight"]), l3)
+    x = chain(F.relu6(F.conv2d(l3, conv[3]) + x), w, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(decoder(features), x)
+
+
+def test_chain_spreads_a_peak_two_pixels_per_link():
+    pooling = ChainedResidualPooling(1)
+    for conv in pooling.convs:
+        torch.nn.init.constant_(conv.weight, 2.0)
+    peak = torch.zeros(1, 1, 1, 19)
+    peak[..., 9] = 1.0
+    row = pooling(peak).flatten().tolist()
+    assert row[9:] == [31, 30, 30, 28, 28, 24, 24, 16, 16, 0]  # 1 + 2 + 4 + 8 + 16, one summand fewer every two pixels
+
+
+def test_border_of_the_pool_is_no_zero():
+    pooling = ChainedResidualPooling(1)
+    for conv in pooling.convs:
+        torch.nn.init.constant_(conv.weight, 1.0)
+    assert (pooling(torch.full((1, 1, 3, 3), -1.0)) == -5.0).all()
+
+
+def test_dropout_touches_only_the_two_coarsest_features():
+    decoder = RefineNetDecoder((4, 4, 4, 4), channels=(8,) * 4, dropout=0.5).train()
+    features = features_for((4,) * 4, [(16, 16), (8, 8), (4, 4), (2, 2)])
+    fine_only = [*features[:2], *(torch.zeros_like(feature) for feature in features[2:])]
+    with torch.no_grad():
+        assert not torch.equal(decoder(features), decoder(features))
+        assert torch.equal(decoder(fine_only), decoder(fine_only))
+
+
+def test_decoder_wants_as_many_features_as_its_levels_hold():
+    with pytest.raises(ValueError, match="need 6 features, got 4"):
+        RefineNetDecoder((4, 4, 4, 4), level_sizes=(2, 2, 1, 1))

