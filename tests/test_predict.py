@@ -280,6 +280,14 @@ def test_globs_files_and_folders_mix_and_each_file_comes_once(folder):
     assert [path.name for path in expand_inputs([str(folder.parent / "**" / "*.jpg")])] == ["b.jpg"]
 
 
+def test_links_to_one_file_are_inputs_of_their_own_and_hidden_files_none(tmp_path):
+    (tmp_path / "a.png").touch()
+    (tmp_path / ".hidden.png").touch()
+    (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
+    for argument in (tmp_path, tmp_path / "*.png", tmp_path / ".." / tmp_path.name):
+        assert [path.name for path in expand_inputs([argument, tmp_path])] == ["a.png", "b.png"]
+
+
 def test_a_file_whose_name_looks_like_a_glob_is_a_file(tmp_path):
     (tmp_path / "photo[1].png").touch()
     assert expand_inputs([tmp_path / "photo[1].png"]) == [tmp_path / "photo[1].png"]

@@ -20,6 +20,7 @@ def test_overlay_mixes_picture_and_class_colours(mask):
     assert painted[0, 0].tolist() == [50, 50, 150]
     assert painted[1, 2].tolist() == [150, 50, 50]
     assert overlay(image, mask, LABELS, opacity=0.25)[0, 0].tolist() == [75, 75, 125]
+    assert overlay(image + np.uint8(1), mask, LABELS)[0, 0].tolist() == [51, 51, 151]
 
 
 def test_overlay_leaves_ignored_pixels_and_unknown_classes_unpainted(mask):

@@ -163,7 +163,7 @@ def labels_at(
     band_values = band_values or (CPU_BAND_VALUES if logits.device.type == "cpu" else GPU_BAND_VALUES)
     rows = max(1, band_values // (logits.shape[1] * width * len(logits)))
     taps, tap_weights = _taps(logits.shape[2], height, resize, logits.device)
-    labels = torch.empty((len(logits), height, width), dtype=torch.uint8, device=logits.device)
+    labels = []
     for start in range(0, height, rows):
         band = slice(start, start + rows)
         picked = [
@@ -172,18 +172,14 @@ def labels_at(
         lines = sum(picked[1:], picked[0]).contiguous(memory_format=torch.channels_last)
         # The height stays, so that this interpolates along the rows only; argmax is many times faster on channels_last.
         resized = F.interpolate(lines, size=(lines.shape[2], width), mode=resize, align_corners=False)
-        labels[:, band] = resized.argmax(1)
-    return labels
+        labels.append(resized.argmax(1).to(torch.uint8))
+    return torch.cat(labels, dim=1)
 
 
 def _taps(length: int, new_length: int, resize: str, device: torch.device) -> tuple[Tensor, Tensor]:
     """Which old rows make a new row, and their weights: two tensors (2 or 4, new_length), as torch's `interpolate`."""
     centre = (torch.arange(new_length, device=device) + 0.5) * (length / new_length) - 0.5
-    if resize == "bilinear":
-        centre = centre.clamp(min=0)
-        offsets = torch.arange(2, device=device)
-    else:
-        offsets = torch.arange(-1, 3, device=device)
+    offsets = torch.arange(0, 2, device=device) if resize == "bilinear" else torch.arange(-1, 3, device=device)
     first = centre.floor()
     distance = (centre - first - offsets[:, None]).abs()
     taps = (first.long() + offsets[:, None]).clamp(0, length - 1)
@@ -221,7 +217,7 @@ def expand_inputs(arguments: Sequence[str | Path]) -> list[Path]:
     files: dict[str, Path] = {}
     for argument in arguments:
         for file in _expanded(str(argument)):
-            files.setdefault(os.path.abspath(file), file)
+            files.setdefault(os.path.abspath(file), file)  # noqa: PTH100 - links to one file stay two inputs
     return list(files.values())
 
 
@@ -269,7 +265,8 @@ def _predict_file(predictor: Predictor, planned: FileResult, *, overwrite: bool,
 def _expanded(argument: str) -> list[Path]:
     path = Path(argument)
     if path.is_dir():
-        pictures = sorted(p for p in path.iterdir() if p.suffix.lower() in INPUT_SUFFIXES and p.is_file())
+        visible = (p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+        pictures = sorted(p for p in visible if p.suffix.lower() in INPUT_SUFFIXES)
         if not pictures:
             raise UsageError(f"{path}: this folder holds no pictures ({', '.join(INPUT_SUFFIXES)}).")
         return pictures
@@ -277,7 +274,8 @@ def _expanded(argument: str) -> list[Path]:
         return [path]
     if not any(wildcard in argument for wildcard in "*?["):
         raise UsageError(f"{path}: there is no such file or folder; check the name.")
-    matches = sorted(Path(match) for match in glob.glob(argument, recursive=True) if Path(match).is_file())
+    found = (Path(match) for match in glob.glob(argument, recursive=True))  # noqa: PTH207 - as a shell: no hidden files
+    matches = sorted(path for path in found if path.is_file())
     if not matches:
         raise UsageError(f"{argument}: no file matches this pattern.")
     return matches
