@@ -35,8 +35,17 @@ def test_table_finds_each_set_by_its_name():
 
 @pytest.mark.parametrize(
     ("index", "colour"),
-    [(0, (0, 0, 0)), (1, (128, 0, 0)), (2, (0, 128, 0)), (4, (0, 0, 128)), (8, (64, 0, 0)), (15, (192, 128, 128)),
-     (20, (0, 64, 128)), (64, (32, 0, 0)), (255, (224, 224, 192))],
+    [
+        (0, (0, 0, 0)),
+        (1, (128, 0, 0)),
+        (2, (0, 128, 0)),
+        (4, (0, 0, 128)),
+        (8, (64, 0, 0)),
+        (15, (192, 128, 128)),
+        (20, (0, 64, 128)),
+        (64, (32, 0, 0)),
+        (255, (224, 224, 192)),
+    ],
 )
 def test_voc_palette_is_the_published_one(index, colour):
     assert voc_palette(256)[index] == colour
@@ -48,9 +57,19 @@ def test_voc_palette_never_repeats():
 
 @pytest.mark.parametrize(
     ("labels", "name", "index"),
-    [(VOC, "aeroplane", 1), (VOC, "person", 15), (VOC, "tvmonitor", 20), (NYU, "wall", 0), (NYU, "floor", 1),
-     (NYU, "otherprop", 39), (CITYSCAPES, "road", 0), (CITYSCAPES, "bicycle", 18), (CAMVID, "sky", 0),
-     (CAMVID, "bicyclist", 10), (PERSON_PART, "head", 1)],
+    [
+        (VOC, "aeroplane", 1),
+        (VOC, "person", 15),
+        (VOC, "tvmonitor", 20),
+        (NYU, "wall", 0),
+        (NYU, "floor", 1),
+        (NYU, "otherprop", 39),
+        (CITYSCAPES, "road", 0),
+        (CITYSCAPES, "bicycle", 18),
+        (CAMVID, "sky", 0),
+        (CAMVID, "bicyclist", 10),
+        (PERSON_PART, "head", 1),
+    ],
     ids=lambda value: getattr(value, "name", value),
 )
 def test_index_of_a_class_is_the_benchmarks(labels, name, index):

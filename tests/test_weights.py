@@ -70,8 +70,12 @@ def test_truncated_file_is_refused(kept, weights_file):
 
 
 def test_metadata_of_another_release_is_refused(tmp_path):
-    save_file({"weight": torch.zeros(2)}, tmp_path / "newer.safetensors", metadata={"lwrefinenet": '{"schema_version": 9}'})
-    with pytest.raises(WeightsError, match="newer.safetensors: its lwrefinenet metadata cannot be read.*schema version 9"):
+    save_file(
+        {"weight": torch.zeros(2)}, tmp_path / "newer.safetensors", metadata={"lwrefinenet": '{"schema_version": 9}'}
+    )
+    with pytest.raises(
+        WeightsError, match="newer.safetensors: its lwrefinenet metadata cannot be read.*schema version 9"
+    ):
         weights.load(tmp_path / "newer.safetensors")
 
 

@@ -1,9 +1,11 @@
-"""What the command line shows: progress bars, tables, and plain lines where the output is no terminal. With cli.py the only importer of rich."""
+"""What the command line shows: progress bars, tables, plain lines where the output is no terminal. Only importer of rich."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Self, TypeVar
 
+import torch
+from rich.color import Color
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -14,10 +16,17 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.style import Style
 from rich.table import Table
+from rich.text import Text
 
 from lwrefinenet.evaluate import Evaluation
-from lwrefinenet.training.loop import StepReport
+from lwrefinenet.labels import Colour
+from lwrefinenet.meta import WeightsMeta
+from lwrefinenet.models.zoo import MODELS, create_model
+from lwrefinenet.predict import FileResult
+from lwrefinenet.training.progress import StepReport
+from lwrefinenet.weights import SHIPPED, locate, read_meta
 
 T = TypeVar("T")
 
@@ -45,6 +54,45 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     table.add_section()
     table.add_row("mean IoU", f"{100 * evaluation.mean_iou:.1f}")
     table.add_row("pixel accuracy", f"{100 * evaluation.pixel_accuracy:.1f}")
+    return table
+
+
+def prediction_report(result: FileResult, weights: str) -> None:
+    """The classes found with their share of the pixels, the time of each step, and where the files are."""
+    segmentation = result.segmentation
+    if segmentation is None:
+        return
+    height, width = segmentation.mask.shape
+    console.print(f"{escape(str(result.source))}: {width}x{height} pixels, weights {escape(weights)}")
+    table = Table("", "class", "share of pixels", box=None)
+    table.columns[2].justify = "right"
+    colours = dict(zip(segmentation.labels.class_names, segmentation.labels.palette, strict=True))
+    for name, share in segmentation.shares().items():
+        table.add_row(_swatch(colours[name]), escape(name), f"{share:.1%}" if share >= 0.001 else "<0.1%")
+    console.print(table)
+    steps = "  ".join(f"{step} {1000 * seconds:.0f} ms" for step, seconds in result.timings.items())
+    console.print(f"{steps}  (all {1000 * sum(result.timings.values()):.0f} ms)")
+    console.print(f"mask     {escape(str(result.mask_path))}")
+    if result.overlay_path is not None:
+        console.print(f"overlay  {escape(str(result.overlay_path))}")
+
+
+def networks_table() -> Table:
+    """The networks that `create_model` knows, with their size."""
+    table = Table("network", "parameters at 21 classes", title="Networks", title_justify="left")
+    table.columns[1].justify = "right"
+    for name in MODELS:
+        table.add_row(name, "depends on the timm backbone" if name == "rf_lw" else f"{_parameters(name):,}")
+    return table
+
+
+def weights_table() -> Table:
+    """The weights inside the package, with size, score and licence."""
+    table = Table("weights", "size", "classes", "score", "licence", title="Weights", title_justify="left")
+    for name in SHIPPED:
+        meta = read_meta(name)
+        size = locate(name).stat().st_size
+        table.add_row(name, f"{size / 1e6:.1f} MB", f"{len(meta.labels)}", _scores(meta), meta.licence)
     return table
 
 
@@ -87,7 +135,8 @@ class TrainingConsole:
 
     def validated(self, epoch: int, evaluation: Evaluation, *, best: bool) -> None:
         classes = ", ".join(
-            f"{name} {'absent' if iou is None else f'{100 * iou:.1f}'}" for name, iou in evaluation.per_class_iou.items()
+            f"{name} {'absent' if iou is None else f'{100 * iou:.1f}'}"
+            for name, iou in evaluation.per_class_iou.items()
         )
         mark = " (best so far, kept)" if best else ""
         self.say(f"epoch {epoch}: validation mean IoU {100 * evaluation.mean_iou:.2f} %{mark}; {classes}")
@@ -118,3 +167,19 @@ def _progress(*columns: ProgressColumn) -> Progress:
         console=console,
         disable=not console.is_terminal,
     )
+
+
+def _parameters(name: str) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in create_model(name).parameters())
+
+
+def _scores(meta: WeightsMeta) -> str:
+    return (
+        "\n".join(f"{score.metric} {100 * score.value:.1f} % ({score.protocol})" for score in meta.scores)
+        or "none stated"
+    )
+
+
+def _swatch(colour: Colour) -> Text:
+    return Text("  ", style=Style(bgcolor=Color.from_rgb(*colour)))

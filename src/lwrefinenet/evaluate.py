@@ -39,7 +39,8 @@ class ConfusionMatrix:
         """(num_classes,) intersection over union, 0-1; nan for a class in neither targets nor predictions."""
         hits = np.diag(self.counts)
         union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - hits
-        return np.divide(hits, union, out=np.full(self.num_classes, np.nan), where=union > 0)
+        iou: np.ndarray = np.divide(hits, union, out=np.full(self.num_classes, np.nan), where=union > 0)
+        return iou
 
     @property
     def mean_iou(self) -> float:

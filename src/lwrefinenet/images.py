@@ -104,9 +104,7 @@ def as_stored(array: Array, orientation: int) -> Array:
     return _contiguous(array.swapaxes(0, 1) if transpose else array)
 
 
-def encode_mask(
-    mask: NDArray[np.uint8], palette: Sequence[tuple[int, int, int]], *, ignore_index: int = 255
-) -> bytes:
+def encode_mask(mask: NDArray[np.uint8], palette: Sequence[tuple[int, int, int]], *, ignore_index: int = 255) -> bytes:
     """An indexed PNG: the pixel values are the class indices, the palette only shows them; ignore pixels show white."""
     image = PIL.Image.fromarray(np.ascontiguousarray(mask))
     image.putpalette(colour_table(palette, ignore_index).tobytes())

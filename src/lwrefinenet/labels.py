@@ -7,9 +7,7 @@ Colour = tuple[int, int, int]
 
 def voc_palette(num_classes: int) -> tuple[Colour, ...]:
     """The PASCAL VOC palette: the bits of a class index, dealt in turn to red, green and blue from the highest bit down."""
-    return tuple(
-        (_channel(index, 0), _channel(index, 1), _channel(index, 2)) for index in range(num_classes)
-    )
+    return tuple((_channel(index, 0), _channel(index, 1), _channel(index, 2)) for index in range(num_classes))
 
 
 def _channel(index: int, offset: int) -> int:
@@ -30,7 +28,9 @@ class LabelSet:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.class_names) <= 255:
-            raise ValueError(f"label set {self.name!r} has {len(self.class_names)} classes; a uint8 mask holds 1 to 255.")
+            raise ValueError(
+                f"label set {self.name!r} has {len(self.class_names)} classes; a uint8 mask holds 1 to 255."
+            )
         if len(self.palette) != len(self.class_names):
             raise ValueError(
                 f"label set {self.name!r} has {len(self.class_names)} classes but {len(self.palette)} palette colours."

@@ -40,7 +40,7 @@ class WeightsMeta:
     network: str
     labels: LabelSet
     preprocess: Preprocess
-    arguments: dict[str, str | int] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict)
     scores: tuple[Score, ...] = ()
     recipe: str = ""
     licence: str = "unknown"

@@ -56,9 +56,7 @@ class Segmentation:
         """Write the mask as an indexed PNG with the palette, whole or not at all; UsageError for other suffixes."""
         if Path(path).suffix.lower() != ".png":
             raise UsageError(f"{path}: masks are written as .png, because other formats change or lose class indices.")
-        write_atomically(
-            Path(path), encode_mask(self.mask, self.labels.palette, ignore_index=self.labels.ignore_index)
-        )
+        write_atomically(Path(path), encode_mask(self.mask, self.labels.palette, ignore_index=self.labels.ignore_index))
 
 
 class Predictor:
@@ -166,9 +164,7 @@ def labels_at(
     labels = []
     for start in range(0, height, rows):
         band = slice(start, start + rows)
-        picked = [
-            logits[:, :, tap[band]] * weight[band, None] for tap, weight in zip(taps, tap_weights, strict=True)
-        ]
+        picked = [logits[:, :, tap[band]] * weight[band, None] for tap, weight in zip(taps, tap_weights, strict=True)]
         lines = sum(picked[1:], picked[0]).contiguous(memory_format=torch.channels_last)
         # The height stays, so that this interpolates along the rows only; argmax is many times faster on channels_last.
         resized = F.interpolate(lines, size=(lines.shape[2], width), mode=resize, align_corners=False)

@@ -23,9 +23,9 @@ class Preprocess:
         images: (N, 3, H, W) RGB, uint8 0-255.  Returns float32 of the same shape and memory format.
         """
         scale = torch.tensor([1 / (255 * s) for s in self.std], device=images.device).view(1, 3, 1, 1)
-        shift = torch.tensor(
-            [-m / s for m, s in zip(self.mean, self.std, strict=True)], device=images.device
-        ).view(1, 3, 1, 1)
+        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=images.device).view(
+            1, 3, 1, 1
+        )
         return images.to(torch.float32) * scale + shift
 
     def to_dict(self) -> dict[str, list[float]]:

@@ -31,6 +31,7 @@ class ShippedWeights:
 
 
 SHIPPED: dict[str, ShippedWeights] = {}
+DEFAULT_WEIGHTS = "rf_lw_efficientnet_lite0.camvid"
 
 
 def load(name_or_path: str | Path) -> tuple[LightWeightRefineNet, WeightsMeta]:
@@ -42,8 +43,8 @@ def load(name_or_path: str | Path) -> tuple[LightWeightRefineNet, WeightsMeta]:
     path = locate(name_or_path)
     meta, state = _read(path)
     try:
-        model = create_model(meta.network, len(meta.labels), **_model_arguments(meta))
-    except (UsageError, TypeError) as error:
+        model = create_model(meta.network, len(meta.labels), **meta.arguments)
+    except (UsageError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: its metadata asks for a network that cannot be built: {error}") from error
     load_strictly(model, state, origin=str(path), network=meta.network)
     return model.eval(), meta
@@ -120,11 +121,9 @@ def _meta_of(path: Path, metadata: Mapping[str, str] | None) -> WeightsMeta:
     try:
         return WeightsMeta.from_json(metadata[META_KEY])
     except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{path}: its lwrefinenet metadata cannot be read ({type(error).__name__}: {error}).") from error
-
-
-def _model_arguments(meta: WeightsMeta) -> dict[str, object]:
-    return dict(meta.arguments)
+        raise WeightsError(
+            f"{path}: its lwrefinenet metadata cannot be read ({type(error).__name__}: {error})."
+        ) from error
 
 
 def _stored(value: Tensor, *, half: bool) -> Tensor:

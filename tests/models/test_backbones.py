@@ -30,7 +30,12 @@ def test_mobilenetv2_is_timms_where_its_extra_expansion_does_nothing():
     with torch.no_grad():
         taps, _, expected = ours(images), *timms(images)[:1], timms(images)[1:]
     assert [tuple(tap.shape[1:]) for tap in taps] == [
-        (24, 17, 25), (32, 9, 13), (64, 5, 7), (96, 5, 7), (160, 3, 4), (320, 3, 4)
+        (24, 17, 25),
+        (32, 9, 13),
+        (64, 5, 7),
+        (96, 5, 7),
+        (160, 3, 4),
+        (320, 3, 4),
     ]
     for ours_at, timms_at in zip((0, 1, 3, 5), range(4), strict=True):
         torch.testing.assert_close(taps[ours_at], expected[timms_at], rtol=1e-4, atol=1e-5)
@@ -105,7 +110,9 @@ def test_preprocessing_is_what_the_weights_expect():
 
 
 def test_backbone_without_a_pyramid_says_which_reductions_it_has():
-    with pytest.raises(UsageError, match=r"'test_vit' gives features at reductions \[16, 16, 16\], none at \[4, 8, 32\]"):
+    with pytest.raises(
+        UsageError, match=r"'test_vit' gives features at reductions \[16, 16, 16\], none at \[4, 8, 32\]"
+    ):
         TimmFeatures("test_vit")
 
 

@@ -67,8 +67,11 @@ def test_imported_network_gives_the_published_logits(name, published, filling, w
     [
         lambda state: OrderedDict(state),
         lambda state: {"module." + key: value for key, value in state.items()},
-        lambda state: {"segmenter": {"module." + key: value for key, value in state.items()}, "epoch_start": 3,
-                       "best_val": np.float64(0.5)},
+        lambda state: {
+            "segmenter": {"module." + key: value for key, value in state.items()},
+            "epoch_start": 3,
+            "best_val": np.float64(0.5),
+        },
         lambda state: {"model": state, "epoch": 3, "optimisers": [{"state": {}, "param_groups": [{"lr": 0.1}]}]},
         lambda state: {"state_dict": state, "epoch": np.int64(3), "best_val": np.float32(0.5)},
     ],
@@ -111,14 +114,17 @@ def test_misfits_are_named_as_the_file_names_them(key, value, message, mobilenet
 
 
 def test_checkpoint_of_another_network_is_refused(mobilenet_state, written):
-    with pytest.raises(WeightsError, match=r"clf_conv\.weight, the head, is missing.*network that the file was made for"):
+    with pytest.raises(
+        WeightsError, match=r"clf_conv\.weight, the head, is missing.*network that the file was made for"
+    ):
         import_published(written(mobilenet_state), "rf_lw_resnet50")
 
 
 def test_resnet_of_another_depth_is_refused(tmp_path, parity_folder):
     with np.load(parity_folder / "rf_lw_resnet50_21.npz") as file:
         state = {
-            str(key): torch.zeros(()).expand(json.loads(shape)) for key, shape in zip(file["keys"], file["shapes"], strict=True)
+            str(key): torch.zeros(()).expand(json.loads(shape))
+            for key, shape in zip(file["keys"], file["shapes"], strict=True)
         }
     torch.save(state, tmp_path / "r50.pth")
     with pytest.raises(WeightsError, match=r"does not fit rf_lw_resnet101: 306 missing \(layer3\.6\.conv1\.weight,"):
@@ -127,8 +133,12 @@ def test_resnet_of_another_depth_is_refused(tmp_path, parity_folder):
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda data: b"", lambda data: data[: len(data) // 2], lambda data: b"<!DOCTYPE html><html>not found</html>",
-     lambda data: data[:2000] + bytes(2000)],
+    [
+        lambda data: b"",
+        lambda data: data[: len(data) // 2],
+        lambda data: b"<!DOCTYPE html><html>not found</html>",
+        lambda data: data[:2000] + bytes(2000),
+    ],
     ids=["empty", "cut off", "web page", "overwritten"],
 )
 @pytest.mark.parametrize("zipped", [True, False])

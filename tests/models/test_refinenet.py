@@ -46,15 +46,15 @@ def test_gradients_reach_every_parameter(network):
     network.train()
     network(torch.randn(2, 3, 64, 96)).square().mean().backward()
     network.eval()
-    untouched = [name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    untouched = [
+        name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()
+    ]
     assert untouched == []
 
 
 def features_for(channels, sizes, *, scale=1.0):
     generator = torch.Generator().manual_seed(1)
-    return [
-        scale * torch.randn(2, c, h, w, generator=generator) for c, (h, w) in zip(channels, sizes, strict=True)
-    ]
+    return [scale * torch.randn(2, c, h, w, generator=generator) for c, (h, w) in zip(channels, sizes, strict=True)]
 
 
 def up(x: Tensor, like: Tensor) -> Tensor:
@@ -90,8 +90,17 @@ def test_mobilenet_decoder_is_the_published_equations():
     w = decoder.state_dict()
     sizes = [(21, 30), (11, 15), (6, 8), (6, 8), (3, 4), (3, 4)]
     l3, l4, l5, l6, l7, l8 = features = features_for((6, 8, 10, 12, 14, 16), sizes, scale=20)
-    conv = {name: w[f"levels.{key}.0.weight"] for name, key in
-            {8: "0.adapt.0", 7: "0.adapt.1", 6: "1.adapt.0", 5: "1.adapt.1", 4: "2.adapt.0", 3: "3.adapt.0"}.items()}
+    conv = {
+        name: w[f"levels.{key}.0.weight"]
+        for name, key in {
+            8: "0.adapt.0",
+            7: "0.adapt.1",
+            6: "1.adapt.0",
+            5: "1.adapt.1",
+            4: "2.adapt.0",
+            3: "3.adapt.0",
+        }.items()
+    }
     x = chain(F.relu6(F.conv2d(l8, conv[8]) + F.conv2d(l7, conv[7])), w, 0)
     x = up(F.conv2d(x, w["handovers.0.weight"]), l6)
     x = chain(F.relu6(F.conv2d(l5, conv[5]) + F.conv2d(l6, conv[6]) + x), w, 1)

@@ -47,6 +47,9 @@ def test_every_misfit_is_named_and_nothing_is_loaded(change, message):
 def test_messages_speak_the_foreign_names():
     with pytest.raises(WeightsError, match=r"1 missing \(w\); 1 unexpected \(weight\)"):
         load_strictly(
-            nn.Linear(3, 2, bias=False), {"weight": torch.zeros(2, 3)}, origin="x", network="y",
+            nn.Linear(3, 2, bias=False),
+            {"weight": torch.zeros(2, 3)},
+            origin="x",
+            network="y",
             foreign_names={"weight": "w"},
         )

@@ -30,8 +30,12 @@ def test_published_parameter_counts(name, num_classes, expected):
 
 @pytest.mark.parametrize(
     ("name", "backbone", "everything"),
-    [("rf_lw_resnet50", 159, 187), ("rf_lw_resnet101", 312, 340), ("rf_lw_resnet152", 465, 493),
-     ("rf_lw_mobilenetv2", 156, 183)],
+    [
+        ("rf_lw_resnet50", 159, 187),
+        ("rf_lw_resnet101", 312, 340),
+        ("rf_lw_resnet152", 465, 493),
+        ("rf_lw_mobilenetv2", 156, 183),
+    ],
 )
 def test_published_tensor_counts(name, backbone, everything):
     with torch.device("meta"):

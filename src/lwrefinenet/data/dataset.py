@@ -83,7 +83,9 @@ class SegmentationDataset:
         return table, known
 
 
-def paired_by_stem(images: Path, masks: Path, suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")) -> tuple[Sample, ...]:
+def paired_by_stem(
+    images: Path, masks: Path, suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+) -> tuple[Sample, ...]:
     """The pictures of one folder with the masks `STEM.png` of another, sorted; DataError for a folder or mask that is missing."""
     for folder in (images, masks):
         if not folder.is_dir():

@@ -60,7 +60,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: unknown field {unknown[0]!r}; it may hold {', '.join(FIELDS)}.")
     names = description.get("class_names")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise DataError(f'{path}: class_names must be a list of names, class_names = ["background", ...]; got {names!r}.')
+        raise DataError(
+            f'{path}: class_names must be a list of names, class_names = ["background", ...]; got {names!r}.'
+        )
     if len(set(names)) != len(names):
         raise DataError(f"{path}: class_names holds a name twice.")
     return description

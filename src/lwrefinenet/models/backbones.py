@@ -114,10 +114,12 @@ def hub_state_dict(name: str) -> dict[str, Tensor]:
     """timm's pretrained weights from its hub, keys as in `TimmFeatures(name).net`; WeightsError where they cannot be had."""
     try:
         return dict(timm.create_model(name, pretrained=True, features_only=True, **_any_size(name)).state_dict())
-    except Exception as error:  # a hub fails in many ways: no network, no such weights, a proxy; each means the same here
+    except (
+        Exception
+    ) as error:  # a hub fails in many ways: no network, no such weights, a proxy; each means the same here
         raise WeightsError(
             f"backbone weights of {name!r} cannot be had from the model hub ({type(error).__name__}: {error}). "
-            "Give a local file with `backbone_weights = \"FILE\"` in the recipe, or connect this machine to the hub once."
+            'Give a local file with `backbone_weights = "FILE"` in the recipe, or connect this machine to the hub once.'
         ) from error
 
 
@@ -130,7 +132,9 @@ def _feature_network(name: str) -> Any:
     try:
         return timm.create_model(name, pretrained=False, features_only=True, **_any_size(name))
     except (RuntimeError, AttributeError, TypeError) as error:
-        raise UsageError(f"timm network {name!r} has no features_only interface ({error}); take another backbone.") from error
+        raise UsageError(
+            f"timm network {name!r} has no features_only interface ({error}); take another backbone."
+        ) from error
 
 
 def _any_size(name: str) -> dict[str, Any]:

@@ -56,7 +56,9 @@ def load_backbone_weights(model: LightWeightRefineNet, origin: str = "auto") -> 
     """
     backbone = model.backbone
     if not isinstance(backbone, TimmFeatures | MobileNetV2Features):
-        raise UsageError(f"backbone {type(backbone).__name__} has no known ImageNet weights; use backbone_weights = \"none\".")
+        raise UsageError(
+            f'backbone {type(backbone).__name__} has no known ImageNet weights; use backbone_weights = "none".'
+        )
     if origin == "none":
         return BackboneStart(backbone.preprocess, source=None)
     if origin != "auto":
@@ -64,7 +66,9 @@ def load_backbone_weights(model: LightWeightRefineNet, origin: str = "auto") -> 
     if backbone.name in PACKAGED:
         return _from_package(backbone, PACKAGED[backbone.name])
     _fill(backbone, hub_state_dict(backbone.name), origin=f"timm's hub weights of {backbone.name}")
-    return BackboneStart(backbone.preprocess, _imagenet(backbone.name, licence="see timm", origin=f"timm {backbone.name}"))
+    return BackboneStart(
+        backbone.preprocess, _imagenet(backbone.name, licence="see timm", origin=f"timm {backbone.name}")
+    )
 
 
 def _from_package(backbone: TimmFeatures | MobileNetV2Features, packaged: PackagedWeights) -> BackboneStart:
@@ -98,7 +102,9 @@ def _from_file(backbone: TimmFeatures | MobileNetV2Features, path: Path) -> Back
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise WeightsError(f"{path}: no such file of backbone weights. Set backbone_weights to a file, \"auto\" or \"none\".")
+        raise WeightsError(
+            f'{path}: no such file of backbone weights. Set backbone_weights to a file, "auto" or "none".'
+        )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -111,8 +117,11 @@ def _fill(backbone: TimmFeatures | MobileNetV2Features, state: Mapping[str, Tens
     """Load what the features need; the ImageNet classifier and what leads to it stay out."""
     own = backbone.net.state_dict()
     head = ("conv_head.", "bn2.", "classifier.", "fc.", "head.", "norm.")
-    kept = {key: value.float() if value.is_floating_point() else value for key, value in state.items()
-            if key in own or not key.startswith(head)}
+    kept = {
+        key: value.float() if value.is_floating_point() else value
+        for key, value in state.items()
+        if key in own or not key.startswith(head)
+    }
     if isinstance(backbone, MobileNetV2Features):
         kept |= {key: value for key, value in _identity_expansion(own).items() if key not in kept}
     load_strictly(backbone.net, kept, origin=origin, network=backbone.name)
@@ -136,8 +145,13 @@ def _mobilenetv2_from_torchvision(given: Mapping[str, Tensor]) -> dict[str, Tens
     """torchvision's MobileNet-v2 key names -> timm's, the first block with room for the published expansion."""
     stages = (1, 2, 3, 4, 3, 3, 1)
     blocks = [(stage, block) for stage, repeats in enumerate(stages) for block in range(repeats)]
-    names = {"features.0.0": "conv_stem", "features.0.1": "bn1", "features.18.0": "conv_head", "features.18.1": "bn2",
-             "classifier.1": "classifier"}
+    names = {
+        "features.0.0": "conv_stem",
+        "features.0.1": "bn1",
+        "features.18.0": "conv_head",
+        "features.18.1": "bn2",
+        "classifier.1": "classifier",
+    }
     for number, (stage, block) in enumerate(blocks, start=1):
         theirs, ours = f"features.{number}.conv", f"blocks.{stage}.{block}"
         depthwise = 0 if number == 1 else 1  # the first block has no expansion

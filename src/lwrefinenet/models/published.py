@@ -32,7 +32,9 @@ def import_published(path: str | Path, network: str) -> LightWeightRefineNet:
     """
     if network not in PUBLISHED:
         near = get_close_matches(network, PUBLISHED, n=3, cutoff=0.6)
-        raise UsageError(f"no published checkpoints of {network!r} can be imported; take {' or '.join(near or PUBLISHED)}.")
+        raise UsageError(
+            f"no published checkpoints of {network!r} can be imported; take {' or '.join(near or PUBLISHED)}."
+        )
     module_names = PUBLISHED[network]
     state = _read_state(Path(path))
     model = create_model(network, _num_classes(state, module_names["head"], Path(path)))
@@ -72,7 +74,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     if not isinstance(content, Mapping):
-        raise WeightsError(f"{path}: holds a {type(content).__name__}; expected a state dict, alone or under {_KNOWN_WRAPPERS}.")
+        raise WeightsError(
+            f"{path}: holds a {type(content).__name__}; expected a state dict, alone or under {_KNOWN_WRAPPERS}."
+        )
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise WeightsError(

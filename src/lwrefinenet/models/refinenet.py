@@ -30,6 +30,10 @@ class LightWeightRefineNet(nn.Module):
         self.decoder = decoder
         self.head = nn.Conv2d(decoder.out_channels, num_classes, kernel_size=3, padding=1)
 
+    @property
+    def num_classes(self) -> int:
+        return self.head.out_channels
+
     def forward(self, images: Tensor) -> Tensor:
         """images: (N, 3, H, W), normalised; any H and W.  Returns logits (N, num_classes, ceil(H/4), ceil(W/4))."""
         logits: Tensor = self.head(self.decoder(self.backbone(images)))
@@ -64,14 +68,15 @@ class RefineNetDecoder(nn.Module):
         coarse_to_fine = _grouped(list(reversed(feature_channels)), self.level_sizes)
         self.levels = nn.ModuleList(
             RefineNetLevel(
-                level_channels, width, activation=activation(), depth=2 if stacked_adaptation and coarser else 1,
+                level_channels,
+                width,
+                activation=activation(),
+                depth=2 if stacked_adaptation and coarser else 1,
                 dropout=dropout if coarser < 2 else 0.0,
             )
             for coarser, (level_channels, width) in enumerate(zip(coarse_to_fine, channels, strict=True))
         )
-        self.handovers = nn.ModuleList(
-            conv1x1(width, finer_width) for width, finer_width in pairwise(channels)
-        )
+        self.handovers = nn.ModuleList(conv1x1(width, finer_width) for width, finer_width in pairwise(channels))
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """features: fine to coarse, as the backbone gives them.  Returns the finest level's map."""

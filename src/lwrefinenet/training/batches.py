@@ -1,4 +1,4 @@
-"""Batches of augmented crops whose content depends only on seed, epoch and position: the same after a resume, with any number of workers."""
+"""Batches of augmented crops that depend only on seed, epoch and position: the same after a resume, with any workers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,13 +41,13 @@ class AugmentedSamples(Dataset[tuple[Tensor, Tensor, int]]):
 def steps_per_epoch(num_pictures: int, batch_size: int) -> int:
     """Whole batches in an epoch; the pictures left over have their turn in another epoch's order."""
     if num_pictures < batch_size:
-        raise DataError(f"the training split has {num_pictures} pictures, fewer than one batch of {batch_size}; set batch_size lower.")
+        raise DataError(
+            f"the training split has {num_pictures} pictures, fewer than one batch of {batch_size}; set batch_size lower."
+        )
     return num_pictures // batch_size
 
 
-def epoch_batches(
-    samples: AugmentedSamples, *, batch_size: int, workers: int, first_step: int = 0
-) -> Iterator[Batch]:
+def epoch_batches(samples: AugmentedSamples, *, batch_size: int, workers: int, first_step: int = 0) -> Iterator[Batch]:
     """The batches of the samples' epoch in its own random order, from `first_step` on."""
     generator = torch.Generator().manual_seed(_mixed(samples.seed, samples.epoch, -1))
     order = torch.randperm(len(samples), generator=generator).tolist()

@@ -2,10 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from accelerate import Accelerator
@@ -16,7 +14,7 @@ from lwrefinenet.data.dataset import SegmentationDataset
 from lwrefinenet.data.layouts import open_dataset
 from lwrefinenet.data.transforms import TrainTransform
 from lwrefinenet.errors import RunError
-from lwrefinenet.evaluate import Evaluation, evaluate
+from lwrefinenet.evaluate import evaluate
 from lwrefinenet.meta import Score, Source, WeightsMeta
 from lwrefinenet.models.pretrained import BackboneStart, load_backbone_weights
 from lwrefinenet.models.zoo import create_model
@@ -26,32 +24,10 @@ from lwrefinenet.training.batches import AugmentedSamples, Batch, epoch_batches,
 from lwrefinenet.training.interruption import stop_requests
 from lwrefinenet.training.losses import class_weights, segmentation_loss
 from lwrefinenet.training.optim import build_optimizer, freeze_batch_norm, moving_average, poly_schedule
+from lwrefinenet.training.progress import Listener, StepReport
 from lwrefinenet.training.recipe import Recipe
 from lwrefinenet.training.run_dir import RunDir
 from lwrefinenet.training.state import TrainingState
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """Where a run is after a step. done and total count the steps of the whole run; seconds is what this step took."""
-
-    epoch: int
-    epochs: int
-    done: int
-    total: int
-    loss: float
-    backbone_lr: float
-    decoder_lr: float
-    seconds: float
-
-
-class Listener(Protocol):
-    """Who wants to know how a run goes; the command line draws its progress bar from it."""
-
-    def say(self, sentence: str) -> None: ...
-    def stepped(self, report: StepReport) -> None: ...
-    def validated(self, epoch: int, evaluation: Evaluation, *, best: bool) -> None: ...
-    def watch(self, indices: Iterable[int], *, what: str) -> Iterable[int]: ...
 
 
 def train(
@@ -77,7 +53,9 @@ def train(
     accelerator = Accelerator(mixed_precision=_precision(recipe.precision, device), cpu=device.type == "cpu")
     if device.type == "cpu" and keep_freed_memory():
         listener.say("Memory freed by a step is kept for the next one (glibc mallopt).")
-    listener.say(f"Training {recipe.model} on {len(training)} pictures in {accelerator.mixed_precision or 'no'} mixed precision on {device}.")
+    listener.say(
+        f"Training {recipe.model} on {len(training)} pictures in {accelerator.mixed_precision or 'no'} mixed precision on {device}."
+    )
     state, meta = _prepare(recipe, training, steps, device)
     if resume and (saved := run.load_checkpoint()):
         state.load_dict(saved)
@@ -89,13 +67,19 @@ def train(
         last_checkpoint = time.monotonic()
         while state.epoch < recipe.epochs:
             _training_mode(state, recipe)
-            samples = AugmentedSamples(training, _transform(recipe, state.epoch, meta), seed=recipe.seed, epoch=state.epoch)
+            samples = AugmentedSamples(
+                training, _transform(recipe, state.epoch, meta), seed=recipe.seed, epoch=state.epoch
+            )
             epoch_loss, started = 0.0, time.monotonic()
-            for batch in epoch_batches(samples, batch_size=recipe.batch_size, workers=recipe.workers, first_step=state.step):
+            for batch in epoch_batches(
+                samples, batch_size=recipe.batch_size, workers=recipe.workers, first_step=state.step
+            ):
                 begun = time.monotonic()
                 images, targets = _on_device(batch, device)
                 logits = model(meta.preprocess(images))
-                loss = segmentation_loss(logits, targets, class_weights=weights_of_classes, ignore_index=meta.labels.ignore_index)
+                loss = segmentation_loss(
+                    logits, targets, class_weights=weights_of_classes, ignore_index=meta.labels.ignore_index
+                )
                 value = _finite(loss, batch, training, state)
                 optimizer.zero_grad(set_to_none=True)
                 accelerator.backward(loss)
@@ -142,13 +126,17 @@ def _prepare(
         weight_decay=recipe.weight_decay,
         momentum=recipe.momentum,
     )
-    schedule = poly_schedule(optimizer, steps * recipe.epochs, warmup_steps=recipe.warmup_steps, power=recipe.poly_power)
+    schedule = poly_schedule(
+        optimizer, steps * recipe.epochs, warmup_steps=recipe.warmup_steps, power=recipe.poly_power
+    )
     average = moving_average(model, recipe.ema_decay) if recipe.ema_decay else None
     return TrainingState(model, average, optimizer, schedule), _meta(recipe, training, start)
 
 
 def _meta(recipe: Recipe, training: SegmentationDataset, start: BackboneStart) -> WeightsMeta:
-    data = Source(role="training data", name=f"{training.name} {training.split}", licence=training.licence, origin=training.name)
+    data = Source(
+        role="training data", name=f"{training.name} {training.split}", licence=training.licence, origin=training.name
+    )
     arguments = {"backbone": recipe.backbone, "decoder_channels": recipe.decoder_channels}
     return WeightsMeta(
         network=recipe.model,
@@ -161,13 +149,15 @@ def _meta(recipe: Recipe, training: SegmentationDataset, start: BackboneStart) -
     )
 
 
-def _balanced(recipe: Recipe, training: SegmentationDataset, listener: Listener) -> Callable[[], Tensor] | Tensor | None:
+def _balanced(recipe: Recipe, training: SegmentationDataset, listener: Listener) -> Tensor | None:
     if not recipe.class_weight_power:
         return None
     indices = listener.watch(range(len(training)), what="counting classes")
     masks = (training.read_mask(training.samples[index].mask) for index in indices)
     found = class_weights(masks, len(training.labels), power=recipe.class_weight_power)
-    named = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(training.labels.class_names, found.tolist(), strict=True))
+    named = ", ".join(
+        f"{name} {weight:.2f}" for name, weight in zip(training.labels.class_names, found.tolist(), strict=True)
+    )
     listener.say(f"Class weights: {named}.")
     return found
 
@@ -182,9 +172,8 @@ def computes_bfloat16_fast(device: torch.device) -> bool:
     """Whether the device has instructions for bfloat16; without them it is emulated, many times slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return False
+    on_cpu: bool = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return device.type == "cpu" and on_cpu
 
 
 def _training_mode(state: TrainingState, recipe: Recipe) -> None:

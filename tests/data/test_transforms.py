@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import torch
+
+from lwrefinenet.data.transforms import TrainTransform
+
+
+def transform(**changes):
+    settings = {
+        "crop_size": (48, 64),
+        "scale_range": (0.5, 2.0),
+        "flip": 0.5,
+        "color_jitter": 0.0,
+        "fill": (10.0, 20.0, 30.0),
+        "ignore_index": 255,
+    }
+    return TrainTransform(**{**settings, **changes})
+
+
+def coded_picture(height=60, width=90):
+    """A picture whose red channel tells the class of each pixel: the mask can be read off the augmented picture."""
+    mask = (np.arange(height)[:, None] // 20 + 3 * (np.arange(width)[None] // 30)).astype(np.uint8)
+    pixels = np.repeat(25 * mask[:, :, None], 3, axis=2)
+    return pixels, mask
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_picture_and_mask_are_cut_and_mirrored_alike(seed):
+    torch.manual_seed(seed)
+    image, target = transform()(*coded_picture())
+    inside = target != 255
+    agreement = (image[0][inside].float() / 25).round() == target[inside]
+    assert inside.any()
+    assert agreement.float().mean() > 0.8  # the rest are interpolated class borders
+
+
+def test_mask_values_survive_resizing():
+    torch.manual_seed(1)
+    _, target = transform(scale_range=(1.7, 1.7))(*coded_picture())
+    assert set(target.unique().tolist()) <= set(range(9)) | {255}
+
+
+def test_beyond_the_picture_lie_fill_and_ignore():
+    torch.manual_seed(0)
+    pixels, mask = np.full((20, 20, 3), 200, np.uint8), np.zeros((20, 20), np.uint8)
+    image, target = transform(scale_range=(1.0, 1.0), flip=0.0)(pixels, mask)
+    assert int((target == 0).sum()) == 400
+    assert image[:, target == 255].unique(dim=1).flatten().tolist() == [10, 20, 30]
+
+
+def test_scale_one_without_flip_is_a_plain_cut():
+    torch.manual_seed(3)
+    pixels, mask = coded_picture()
+    image, target = transform(crop_size=(60, 90), scale_range=(1.0, 1.0), flip=0.0)(pixels, mask)
+    assert np.array_equal(image.permute(1, 2, 0).numpy(), pixels)
+    assert np.array_equal(target.numpy(), mask)
+
+
+def test_a_certain_flip_mirrors():
+    pixels, mask = coded_picture()
+    image, target = transform(crop_size=(60, 90), scale_range=(1.0, 1.0), flip=1.0)(pixels, mask)
+    assert np.array_equal(image.permute(1, 2, 0).numpy(), pixels[:, ::-1])
+    assert np.array_equal(target.numpy(), mask[:, ::-1])
+
+
+def test_scales_spread_over_their_range():
+    """Stripes 20 wide in the picture are 20 x scale wide in the crop, which tells the scale that was drawn."""
+    stripes = (np.arange(2000) // 20 % 2).astype(np.uint8)[None].repeat(200, axis=0)
+    pixels = np.repeat(stripes[:, :, None], 3, axis=2)
+    widths = []
+    for seed in range(40):
+        torch.manual_seed(seed)
+        _, target = transform(crop_size=(64, 640), flip=0.0)(pixels, stripes)
+        widths.append(640 / max(1, int((target[0, 1:] != target[0, :-1]).sum())))
+    assert 9 < min(widths) < 13
+    assert 32 < max(widths) < 44
+
+
+def test_color_jitter_changes_colours_but_not_the_mask():
+    torch.manual_seed(0)
+    pixels, mask = coded_picture()
+    still = transform(crop_size=(60, 90), scale_range=(1.0, 1.0), flip=0.0, color_jitter=0.5)
+    image, target = still(pixels, mask)
+    assert not np.array_equal(image.permute(1, 2, 0).numpy(), pixels)
+    assert np.array_equal(target.numpy(), mask)

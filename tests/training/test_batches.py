@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from lwrefinenet.data.folder import folder_dataset
+from lwrefinenet.data.transforms import TrainTransform
+from lwrefinenet.errors import DataError
+from lwrefinenet.training.batches import AugmentedSamples, epoch_batches, steps_per_epoch
+from tests.shapes import write_shapes
+
+TRANSFORM = TrainTransform((32, 32), (0.5, 2.0), 0.5, 0.4, (0.0, 0.0, 0.0), 255)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return folder_dataset(write_shapes(tmp_path_factory.mktemp("shapes"), train=7), "train")
+
+
+def batches(dataset, *, seed=0, epoch=0, workers=0, first_step=0):
+    samples = AugmentedSamples(dataset, TRANSFORM, seed=seed, epoch=epoch)
+    return list(epoch_batches(samples, batch_size=2, workers=workers, first_step=first_step))
+
+
+def same(left, right):
+    return all(
+        a.indices == b.indices and torch.equal(a.images, b.images) and torch.equal(a.targets, b.targets)
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+def test_batches_are_the_same_whatever_the_generator_did_before(dataset):
+    first = batches(dataset)
+    torch.rand(17)
+    assert same(first, batches(dataset))
+
+
+def test_batches_are_the_same_with_workers(dataset):
+    assert same(batches(dataset), batches(dataset, workers=2))
+
+
+def test_an_epoch_entered_in_the_middle_gives_the_rest_of_it(dataset):
+    assert same(batches(dataset)[1:], batches(dataset, first_step=1))
+
+
+def test_epochs_and_seeds_differ_in_order_and_augmentation(dataset):
+    assert not same(batches(dataset), batches(dataset, epoch=1))
+    assert not same(batches(dataset), batches(dataset, seed=1))
+
+
+def test_an_epoch_shows_no_picture_twice_and_only_whole_batches(dataset):
+    indices = [index for batch in batches(dataset) for index in batch.indices]
+    assert len(indices) == len(set(indices)) == 6
+
+
+def test_drawing_batches_leaves_the_training_generator_alone(dataset):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    batches(dataset, workers=1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_fewer_pictures_than_a_batch_is_refused_with_the_cure():
+    with pytest.raises(DataError, match="3 pictures, fewer than one batch of 8; set batch_size lower"):
+        steps_per_epoch(3, 8)

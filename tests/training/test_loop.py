@@ -1,0 +1,176 @@
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from lwrefinenet import weights
+from lwrefinenet.data.folder import folder_dataset
+from lwrefinenet.errors import RunError, WeightsError
+from lwrefinenet.evaluate import evaluate
+from lwrefinenet.models.zoo import create_model
+from lwrefinenet.predict import Predictor
+from lwrefinenet.training.loop import train
+from lwrefinenet.training.recipe import Recipe
+from tests.shapes import write_shapes
+
+CPU = torch.device("cpu")
+
+
+class Quiet:
+    """A listener that keeps what it hears, and may act after a step."""
+
+    def __init__(self, after_step=lambda report: None):
+        self.losses, self.sentences, self.after_step = [], [], after_step
+
+    def say(self, sentence):
+        self.sentences.append(sentence)
+
+    def stepped(self, report):
+        self.losses.append(report.loss)
+        self.after_step(report)
+
+    def validated(self, epoch, evaluation, *, best):
+        pass
+
+    def watch(self, indices, *, what):
+        return indices
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    return write_shapes(tmp_path_factory.mktemp("shapes"), train=8, val=4)
+
+
+def recipe(**changes):
+    settings = {
+        "model": "rf_lw",
+        "backbone": "test_resnet",
+        "decoder_channels": 32,
+        "backbone_weights": "none",
+        "epochs": 2,
+        "batch_size": 4,
+        "crop_size": [64, 80],
+        "scale_range": [0.8, 1.25],
+        "color_jitter": 0.1,
+        "backbone_lr": 5e-3,
+        "decoder_lr": 5e-3,
+        "warmup_steps": 5,
+        "ema_decay": 0.9,
+        "validate_every": 1,
+        "workers": 0,
+    }
+    return Recipe.from_dict({**settings, **changes})
+
+
+def run(shapes, folder, the_recipe, listener=None, **settings):
+    return train(the_recipe, shapes, folder, device=CPU, listener=listener or Quiet(), **settings)
+
+
+def tensors(path):
+    return weights.load(path)[0].state_dict()
+
+
+def test_training_learns_the_shapes(shapes, tmp_path):
+    dataset = folder_dataset(shapes, "val")
+    torch.manual_seed(0)
+    untrained = create_model("rf_lw", 3, backbone="test_resnet", decoder_channels=32)
+    done = run(shapes, tmp_path / "run", recipe(epochs=40, validate_every=40))
+    model, meta = weights.load(done.best)
+    before = evaluate(Predictor(untrained, meta, "cpu").predict_mask, dataset, labels=meta.labels).mean_iou
+    after = evaluate(Predictor(model, meta, "cpu").predict_mask, dataset, labels=meta.labels).mean_iou
+    assert before < 0.35
+    assert after > 0.8
+
+
+def test_a_run_stopped_in_the_middle_of_an_epoch_and_resumed_gives_equal_weights(shapes, tmp_path):
+    whole = Quiet()
+    run(shapes, tmp_path / "whole", recipe(epochs=3), whole)
+    stopped = Quiet(lambda report: report.done == 3 and os.kill(os.getpid(), signal.SIGTERM))
+    run(shapes, tmp_path / "parts", recipe(epochs=3), stopped)
+    rest = Quiet()
+    run(shapes, tmp_path / "parts", recipe(epochs=3), rest, resume=True)
+    assert stopped.losses + rest.losses == whole.losses
+    expected, found = tensors(tmp_path / "whole/best.safetensors"), tensors(tmp_path / "parts/best.safetensors")
+    assert all(torch.equal(value, found[key]) for key, value in expected.items())
+
+
+def test_a_time_limit_stops_cleanly_and_says_how_to_go_on(shapes, tmp_path):
+    listener = Quiet()
+    done = run(shapes, tmp_path / "run", recipe(), listener, time_limit=0)
+    assert len(listener.losses) == 1
+    assert done.checkpoint.is_file()
+    assert "Stopped by the time limit; go on with --resume." in listener.sentences
+
+
+def test_the_best_weights_say_what_they_are(shapes, tmp_path):
+    done = run(shapes, tmp_path / "run", recipe(epochs=1))
+    meta = weights.read_meta(done.best)
+    assert meta.labels.class_names == ("nothing", "square", "disc")
+    assert meta.arguments == {"backbone": "test_resnet", "decoder_channels": 32}
+    assert meta.scores[0].protocol.startswith(f"{shapes.name} val, 4 pictures at 80x64")
+    assert Recipe.from_toml(done.recipe).to_toml() == meta.recipe
+
+
+def test_each_validation_is_logged_with_its_protocol(shapes, tmp_path):
+    done = run(shapes, tmp_path / "run", recipe())
+    lines = [json.loads(line) for line in (done.path / "metrics.jsonl").read_text().splitlines()]
+    scores = [line for line in lines if "mean_iou" in line]
+    assert [line["epoch"] for line in scores] == [1, 2]
+    assert scores[0]["protocol"]["split"] == "val"
+
+
+def test_a_folder_that_holds_a_run_is_not_trained_over(shapes, tmp_path):
+    run(shapes, tmp_path / "run", recipe(), time_limit=0)
+    with pytest.raises(RunError, match="holds a run already.*--resume"):
+        run(shapes, tmp_path / "run", recipe())
+
+
+def test_a_run_is_not_resumed_with_another_recipe(shapes, tmp_path):
+    run(shapes, tmp_path / "run", recipe(), time_limit=0)
+    with pytest.raises(RunError, match=r"another recipe: batch_size was 4 and is 2"):
+        run(shapes, tmp_path / "run", recipe(batch_size=2), resume=True)
+
+
+def test_nothing_to_resume_is_said(shapes, tmp_path):
+    with pytest.raises(RunError, match="holds no run to resume"):
+        run(shapes, tmp_path / "run", recipe(), resume=True)
+
+
+def test_a_checkpoint_cut_short_is_refused_by_name(shapes, tmp_path):
+    done = run(shapes, tmp_path / "run", recipe(), time_limit=0)
+    done.checkpoint.write_bytes(done.checkpoint.read_bytes()[:1000])
+    with pytest.raises(RunError, match=r"last/checkpoint\.pt: the checkpoint cannot be read"):
+        run(shapes, tmp_path / "run", recipe(), resume=True)
+
+
+def test_a_loss_that_is_no_number_stops_with_the_names_of_the_pictures(shapes, tmp_path):
+    with pytest.raises(RunError, match=r"the loss became (nan|inf) in epoch 1, step \d, on 00\d\.png"):
+        run(shapes, tmp_path / "run", recipe(optimizer="sgd", backbone_lr=1e25, decoder_lr=1e25, warmup_steps=0))
+
+
+def test_backbone_weights_that_cannot_be_had_are_no_silent_random_start(shapes, tmp_path):
+    with pytest.raises(WeightsError, match=r"none\.safetensors: no such file"):
+        run(shapes, tmp_path / "run", recipe(backbone_weights=str(tmp_path / "none.safetensors")))
+    assert not (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_without_a_validation_split_the_last_weights_are_kept(shapes, tmp_path):
+    done = run(shapes, tmp_path / "run", recipe(epochs=1, val_split=""))
+    assert weights.read_meta(done.best).scores == ()
+
+
+def test_late_epochs_use_their_own_crops(shapes, tmp_path, monkeypatch):
+    seen = []
+    original = torch.nn.Module.__call__
+
+    def spy(module, *args):
+        if type(module).__name__ == "LightWeightRefineNet" and module.training:
+            seen.append(tuple(args[0].shape[-2:]))
+        return original(module, *args)
+
+    monkeypatch.setattr(torch.nn.Module, "__call__", spy)
+    late = {"late_epochs": 1, "late_crop_size": [32, 40]}
+    run(shapes, tmp_path / "run", recipe(epochs=2, val_split="", **late))
+    assert seen == [(64, 80), (64, 80), (32, 40), (32, 40)]

@@ -1,0 +1,58 @@
+import pytest
+import torch
+from torch import nn
+
+from lwrefinenet.training.optim import build_optimizer, freeze_batch_norm, moving_average, poly_schedule
+
+
+def test_every_parameter_is_optimised_once_at_its_own_rate(tiny_model):
+    optimizer = build_optimizer(tiny_model, "sgd", backbone_lr=0.1, decoder_lr=0.2, weight_decay=0.3, momentum=0.9)
+    rates = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    assert len(rates) == sum(len(group["params"]) for group in optimizer.param_groups)
+    for name, parameter in tiny_model.named_parameters():
+        expected = (0.1 if name.startswith("backbone.") else 0.2, 0.3 if parameter.ndim > 1 else 0.0)
+        assert rates[id(parameter)] == pytest.approx(expected), name
+
+
+def test_poly_schedule_warms_up_and_ends_at_zero():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = poly_schedule(optimizer, 100, warmup_steps=9, power=0.9)
+    rates = []
+    for _ in range(100):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[50] == pytest.approx(0.5**0.9)
+    assert schedule.get_last_lr()[0] == 0.0
+    assert rates.index(max(rates)) == 9
+
+
+def test_moving_average_equals_the_recurrence_worked_out_apart():
+    layer = nn.Linear(1, 1, bias=False)
+    average = moving_average(layer, decay=0.5)
+    values, expected = (1.0, 3.0, -2.0), None
+    for updates, value in enumerate(values):
+        nn.init.constant_(layer.weight, value)
+        average.update_parameters(layer)
+        kept = min(0.5, (1 + updates) / (10 + updates))
+        expected = value if expected is None else kept * expected + (1 - kept) * value
+    assert average.module.weight.item() == pytest.approx(expected)
+
+
+def test_moving_average_covers_batch_norm_statistics():
+    norm = nn.BatchNorm1d(1)
+    average = moving_average(norm, decay=0.5)
+    average.update_parameters(norm)
+    norm.running_mean.fill_(8.0)
+    average.update_parameters(norm)
+    assert 0 < average.module.running_mean.item() < 8.0
+
+
+def test_frozen_batch_norms_keep_their_statistics_but_learn_their_scale(tiny_model):
+    tiny_model.train()
+    freeze_batch_norm(tiny_model)
+    before = {key: value.clone() for key, value in tiny_model.state_dict().items() if "running" in key}
+    tiny_model(torch.randn(2, 3, 64, 64)).sum().backward()
+    assert all(torch.equal(value, tiny_model.state_dict()[key]) for key, value in before.items())
+    assert all(module.weight.grad is not None for module in tiny_model.modules() if isinstance(module, nn.BatchNorm2d))

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+from lwrefinenet.errors import RecipeError
+from lwrefinenet.models.zoo import MODELS
+from lwrefinenet.training.recipe import Recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+LEAST = {"model": "rf_lw_resnet50", "epochs": 3}
+
+
+def test_a_misspelt_key_is_refused_with_the_nearest_name():
+    with pytest.raises(RecipeError, match="unknown field 'epocs'; did you mean 'epochs'"):
+        Recipe.from_dict({**LEAST, "epocs": 3})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("epochs", 0, "epochs is 0; expected at least 1"),
+        ("epochs", "ten", "epochs is 'ten'; expected int"),
+        ("epochs", True, "epochs is True; expected int"),
+        ("crop_size", [480], r"crop_size is \[480\]; expected \[two numbers\]"),
+        ("crop_size", [480, 8], r"expected at least \[32, 32\]"),
+        ("scale_range", [2.0, 0.5], "0 < low <= high"),
+        ("optimizer", "lion", "'lion'; expected one of adamw, sgd"),
+        ("ema_decay", 1.5, "expected 0 to 1"),
+        ("late_epochs", 9, "at most epochs"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(field, value, message):
+    with pytest.raises(RecipeError, match=message):
+        Recipe.from_dict({**LEAST, field: value})
+
+
+def test_overrides_replace_values_of_the_file(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text('model = "rf_lw_resnet50"\nepochs = 100\n')
+    recipe = Recipe.from_toml(path, ["epochs=20", "crop_size=[64, 96]", "backbone_weights=none"])
+    assert (recipe.epochs, recipe.crop_size, recipe.backbone_weights) == (20, (64, 96), "none")
+
+
+def test_an_override_without_equals_sign_says_what_is_expected(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text('model = "rf_lw_resnet50"\nepochs = 100\n')
+    with pytest.raises(RecipeError, match="expected key=value"):
+        Recipe.from_toml(path, ["epochs"])
+
+
+def test_what_is_written_reads_back_equal(tmp_path):
+    recipe = Recipe.from_dict({**LEAST, "late_crop_size": [64, 64], "late_epochs": 1, "name": 'say "hi"\\'})
+    path = tmp_path / "r.toml"
+    path.write_text(recipe.to_toml())
+    assert Recipe.from_toml(path) == recipe
+
+
+def test_a_missing_recipe_is_named(tmp_path):
+    with pytest.raises(RecipeError, match=r"none\.toml: no readable recipe"):
+        Recipe.from_toml(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_valid_and_names_its_own_command(path):
+    assert Recipe.from_toml(path).model in MODELS
+    assert f"lwrefinenet train recipes/{path.name} --data" in path.read_text()
