@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,7 +10,9 @@ from lwrefinenet.labels import LabelSet, voc_palette
 from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.models.refinenet import LightWeightRefineNet
 from lwrefinenet.models.zoo import create_model
+from lwrefinenet.predict import Predictor
 from lwrefinenet.preprocess import Preprocess
+from tests.colours import COLOURS, StrongestColour
 
 SHARED = Path(__file__).parents[2] / "shared"
 TINY_LABELS = LabelSet("shapes", ("nothing", "square", "disc"), voc_palette(3))
@@ -49,6 +52,19 @@ def tiny_meta() -> WeightsMeta:
         preprocess=Preprocess(),
         arguments={"backbone": "test_resnet", "decoder_channels": 8},
     )
+
+
+@pytest.fixture
+def colour_predictor():
+    meta = WeightsMeta("colours", COLOURS, Preprocess(mean=(0, 0, 0), std=(1, 1, 1)))
+    return Predictor(StrongestColour(), meta, "cpu")
+
+
+@pytest.fixture
+def colour_blocks():
+    """(16, 24, 3) in blocks of 8x8: red, green, blue above blue, green, blue; unlike its turned and mirrored copies."""
+    classes = np.array([[0, 1, 2], [2, 1, 2]]).repeat(8, axis=0).repeat(8, axis=1)
+    return np.eye(3, dtype=np.uint8)[classes] * np.uint8(255)
 
 
 def _shared(name: str) -> Path:

@@ -1,6 +1,6 @@
 """Real-time dense prediction with the Light-Weight RefineNet family: networks, weights, training, evaluation, inference."""
 
-from lwrefinenet.errors import LwRefineNetError
+from lwrefinenet.errors import LwRefineNetError, WeightsError
 from lwrefinenet.labels import LABEL_SETS, LabelSet
 from lwrefinenet.models.published import import_published
 from lwrefinenet.models.zoo import MODELS, create_model
@@ -15,6 +15,7 @@ __all__ = [
     "LwRefineNetError",
     "Predictor",
     "Segmentation",
+    "WeightsError",
     "__version__",
     "create_model",
     "import_published",

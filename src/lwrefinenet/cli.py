@@ -33,7 +33,8 @@ from lwrefinenet.images import MAX_PIXELS
 from lwrefinenet.labels import LABEL_SETS
 from lwrefinenet.meta import Source, WeightsMeta
 from lwrefinenet.models.published import import_published
-from lwrefinenet.predict import Predictor, expand_inputs, predict_files, resolve_device
+from lwrefinenet.predict import Predictor, resolve_device
+from lwrefinenet.predict_files import expand_inputs, predict_files
 from lwrefinenet.preprocess import Preprocess
 from lwrefinenet.provenance import provenance
 from lwrefinenet.weights import DEFAULT_WEIGHTS
@@ -71,6 +72,9 @@ def predict(
     output: Annotated[Path, typer.Option(help="Folder for masks and overlays.")] = Path("output"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
     overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help="Write the overlay beside the mask.")] = True,
+    sheet: Annotated[
+        bool, typer.Option("--sheet", help="Write picture, mask, overlay and legend side by side.")
+    ] = False,
     device: DeviceOption = "auto",
     resize: ResizeOption = Resize.BILINEAR,
     max_pixels: Annotated[int, typer.Option(help="Refuse larger pictures.", min=1)] = MAX_PIXELS,
@@ -79,7 +83,9 @@ def predict(
     files = expand_inputs(inputs)
     with waiting(f"loading {weights}"):
         predictor = Predictor.from_weights(weights, device=device, resize=resize.value)
-    results = predict_files(predictor, files, output, overwrite=overwrite, overlay=overlay, max_pixels=max_pixels)
+    results = predict_files(
+        predictor, files, output, overwrite=overwrite, overlay=overlay, sheet=sheet, max_pixels=max_pixels
+    )
     if len(files) > 1:
         results = watched(results, what="predicting", total=len(files))
     started, failed = time.perf_counter(), 0

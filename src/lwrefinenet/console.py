@@ -24,7 +24,7 @@ from lwrefinenet.evaluate import Evaluation
 from lwrefinenet.labels import Colour
 from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.models.zoo import MODELS, create_model
-from lwrefinenet.predict import FileResult
+from lwrefinenet.predict_files import FileResult
 from lwrefinenet.training.progress import StepReport
 from lwrefinenet.weights import SHIPPED, locate, read_meta
 
@@ -72,9 +72,8 @@ def prediction_report(result: FileResult, weights: str) -> None:
     console.print(table)
     steps = "  ".join(f"{step} {1000 * seconds:.0f} ms" for step, seconds in result.timings.items())
     console.print(f"{steps}  (all {1000 * sum(result.timings.values()):.0f} ms)")
-    console.print(f"mask     {escape(str(result.mask_path))}")
-    if result.overlay_path is not None:
-        console.print(f"overlay  {escape(str(result.overlay_path))}")
+    for kind, path in result.outputs.items():
+        console.print(f"{kind:8} {escape(str(path))}")
 
 
 def networks_table() -> Table:

@@ -171,7 +171,7 @@ def _precision(precision: str, device: torch.device) -> str:
 def computes_bfloat16_fast(device: torch.device) -> bool:
     """Whether the device has instructions for bfloat16; without them it is emulated, many times slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     on_cpu: bool = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return device.type == "cpu" and on_cpu
 

@@ -1,0 +1,140 @@
+"""Many pictures: which files are meant, and a mask, an overlay and a sheet for each, one failure at a time."""
+
+import glob
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from lwrefinenet.errors import ImageError, LwRefineNetError, UsageError
+from lwrefinenet.files import write_atomically
+from lwrefinenet.images import MAX_PIXELS, encode_picture
+from lwrefinenet.predict import Predictor, Segmentation
+
+INPUT_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif")
+
+
+@dataclass(frozen=True, eq=False)
+class FileResult:
+    """What became of one input: a segmentation and where it was written, or the error.
+
+    outputs: the files by kind: mask, overlay, sheet.  timings: those of the segmentation, and save.
+    """
+
+    source: Path
+    outputs: dict[str, Path]
+    segmentation: Segmentation | None = None
+    error: LwRefineNetError | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+def expand_inputs(arguments: Sequence[str | Path]) -> list[Path]:
+    """Files as they are, the pictures of folders (not of folders in them), the files that globs match.
+
+    In the order of the arguments, sorted within a folder or glob, each file once.  UsageError for an argument that is
+    nothing of this kind.
+    """
+    files: dict[str, Path] = {}
+    for argument in arguments:
+        for file in _expanded(str(argument)):
+            files.setdefault(os.path.abspath(file), file)  # noqa: PTH100 - links to one file stay two inputs
+    return list(files.values())
+
+
+def predict_files(
+    predictor: Predictor,
+    files: Sequence[Path],
+    output: Path,
+    *,
+    overwrite: bool = False,
+    overlay: bool = True,
+    sheet: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[FileResult]:
+    """Write STEM_mask.png, STEM_overlay.jpg and, if asked for, STEM_sheet.png of each file into the folder `output`.
+
+    Yields one FileResult per file as it is done; a file that fails, or whose outputs exist, does not stop the rest.
+    Before any work starts: UsageError where two outputs, or an output and an input, would be the same file;
+    LwRefineNetError where the folder cannot be written.
+    """
+    endings = {"mask": "mask.png"}
+    endings |= {"overlay": "overlay.jpg"} if overlay else {}
+    endings |= {"sheet": "sheet.png"} if sheet else {}
+    plan = [
+        FileResult(file, {kind: output / f"{file.stem}_{ending}" for kind, ending in endings.items()}) for file in files
+    ]
+    _check_collisions(plan)
+    _check_writable(output)
+    return (_predict_file(predictor, planned, overwrite=overwrite, max_pixels=max_pixels) for planned in plan)
+
+
+def _predict_file(predictor: Predictor, planned: FileResult, *, overwrite: bool, max_pixels: int) -> FileResult:
+    try:
+        for path in planned.outputs.values():
+            if path.exists() and not overwrite:
+                raise ImageError(
+                    f"{planned.source}: {path} exists; give --overwrite to replace it, or another --output."
+                )
+        segmentation = predictor(planned.source, max_pixels=max_pixels)
+        started = time.perf_counter()
+        for path, content in [(path, _content(kind, segmentation)) for kind, path in planned.outputs.items()]:
+            write_atomically(path, content)
+        timings = {**segmentation.timings, "save": time.perf_counter() - started}
+    except LwRefineNetError as error:
+        return replace(planned, error=error)
+    return replace(planned, segmentation=segmentation, timings=timings)
+
+
+def _content(kind: str, segmentation: Segmentation) -> bytes:
+    if kind == "mask":
+        return segmentation.encoded()
+    if kind == "overlay":
+        return encode_picture(segmentation.overlay(), ".jpg")
+    return encode_picture(segmentation.sheet(), ".png")
+
+
+def _expanded(argument: str) -> list[Path]:
+    path = Path(argument)
+    if path.is_dir():
+        visible = (p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+        pictures = sorted(p for p in visible if p.suffix.lower() in INPUT_SUFFIXES)
+        if not pictures:
+            raise UsageError(f"{path}: this folder holds no pictures ({', '.join(INPUT_SUFFIXES)}).")
+        return pictures
+    if path.exists():
+        return [path]
+    if not any(wildcard in argument for wildcard in "*?["):
+        raise UsageError(f"{path}: there is no such file or folder; check the name.")
+    found = (Path(match) for match in glob.glob(argument, recursive=True))  # noqa: PTH207 - as a shell: no hidden files
+    matches = sorted(path for path in found if path.is_file())
+    if not matches:
+        raise UsageError(f"{argument}: no file matches this pattern.")
+    return matches
+
+
+def _check_collisions(plan: Sequence[FileResult]) -> None:
+    writers: dict[Path, Path] = {}
+    inputs = {planned.source.resolve() for planned in plan}
+    for planned in plan:
+        for path in planned.outputs.values():
+            if path in writers:
+                raise UsageError(
+                    f"{writers[path]} and {planned.source} would both be written as {path}; "
+                    "predict them in two calls, each with its own --output."
+                )
+            if path.resolve() in inputs:
+                raise UsageError(f"{path} is an input and would be written over; give another --output.")
+            writers[path] = planned.source
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise LwRefineNetError(
+            f"{folder}: nothing can be written here ({error.strerror or error}); give another folder through --output."
+        ) from error

@@ -1,0 +1,211 @@
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+import lwrefinenet
+from lwrefinenet import cli, weights
+from lwrefinenet.images import read_mask
+from lwrefinenet.labels import LABEL_SETS
+from lwrefinenet.models.published import PUBLISHED, _published_name
+from lwrefinenet.models.zoo import create_model
+from tests.shapes import shapes_picture, write_shapes
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a command line in this process: its exit code, standard output and standard error."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lwrefinenet", *map(str, arguments)])
+        with pytest.raises(SystemExit) as leaving:
+            cli.main()
+        out, err = capsys.readouterr()
+        return leaving.value.code or 0, out, err
+
+    return call
+
+
+@pytest.fixture
+def tiny_weights(tmp_path, tiny_model, tiny_meta):
+    weights.save(tmp_path / "tiny.safetensors", tiny_model, tiny_meta)
+    return tmp_path / "tiny.safetensors"
+
+
+@pytest.fixture
+def picture(tmp_path):
+    Image.fromarray(shapes_picture(seed=0)[0]).save(tmp_path / "street.png")
+    return tmp_path / "street.png"
+
+
+def test_predict_writes_mask_and_overlay_and_says_what_it_found(run, tmp_path, picture, tiny_weights):
+    code, out, _ = run("predict", picture, "--weights", tiny_weights, "--output", tmp_path / "out")
+    mask = read_mask(tmp_path / "out" / "street_mask.png")
+    shares = {name: float(share) for name, share in re.findall(r"(nothing|square|disc) +([\d.]+)%", out)}
+    assert code == 0
+    for index, name in enumerate(("nothing", "square", "disc")):
+        assert shares.get(name, 0.0) == pytest.approx(100 * (mask == index).mean(), abs=0.06)
+    for step in ("decode", "prepare", "network", "upsample+argmax", "save"):
+        assert re.search(rf"{re.escape(step)} \d+ ms", out)
+    assert str(tmp_path / "out" / "street_overlay.jpg") in out
+
+
+def test_predict_goes_on_after_a_bad_file_and_ends_with_1(run, tmp_path, picture, tiny_weights):
+    (tmp_path / "empty.png").touch()
+    code, out, err = run("predict", tmp_path / "*.png", "--weights", tiny_weights, "--output", tmp_path / "out")
+    assert code == 1
+    assert "1 of 2 pictures done" in out
+    assert err.count("\n") == 1
+    assert "empty.png: is empty (0 bytes)" in err
+    assert (tmp_path / "out" / "street_mask.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["predict", "nowhere.jpg"], 2, "nowhere.jpg: there is no such file"),
+        (["predict", "PICTURE", "--weights", "rf_lw_efficientnet_lite.camvid"], 2, "no weights are named"),
+        (["predict", "PICTURE", "--weights", "gone.safetensors"], 2, "gone.safetensors: no such weights file"),
+        (["predict", "PICTURE", "--weights", "PICTURE"], 1, "not a readable .safetensors file"),
+        (["predict", "PICTURE", "--device", "gpu", "--weights", "WEIGHTS"], 2, "device 'gpu' is not known"),
+        (
+            ["predict", "PICTURE", "--weights", "WEIGHTS", "--max-pixels", "100"],
+            1,
+            "80x64 pixels (5,120), the limit is 100",
+        ),
+        (["predict", "PICTURE", "--weights", "WEIGHTS", "--output", "PICTURE/x"], 1, "nothing can be written here"),
+        (["evaluate", "WEIGHTS", "--data", "nowhere"], 2, "nowhere: no such data folder"),
+        (["train", "nowhere.toml", "--data", "."], 2, "nowhere.toml: no readable recipe"),
+        (["import", "x.pth", "--network", "rf_lw_resnet50", "--dataset", "ade", "-o", "x"], 2, "'ade' is no label set"),
+        (
+            ["import", "PICTURE", "--network", "rf_lw_resnet50", "--dataset", "voc", "-o", "x.safetensors"],
+            1,
+            "street.png",
+        ),
+        (["import", "PICTURE", "--network", "resnet", "--dataset", "voc", "-o", "x.safetensors"], 2, "rf_lw_resnet50"),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence_and_an_exit_code(
+    run, tmp_path, picture, tiny_weights, monkeypatch, arguments, code, message
+):
+    monkeypatch.chdir(tmp_path)
+    known = {"PICTURE": "street.png", "WEIGHTS": "tiny.safetensors", "PICTURE/x": "street.png/x"}
+    found, _, err = run(*[known.get(argument, argument) for argument in arguments])
+    assert (found, err.count("\n")) == (code, 1), err
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_debug_shows_the_traceback(picture):
+    command = [sys.executable, "-m", "lwrefinenet.cli", "--debug", "predict", "nowhere.jpg"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "Traceback" in done.stderr
+    assert done.returncode == 1
+
+
+def test_evaluate_prints_json_with_protocol_command_and_weights(run, tmp_path, tiny_weights):
+    data = write_shapes(tmp_path / "blocks")
+    arguments = ("evaluate", tiny_weights, "--data", data, "--json", "--output", tmp_path / "score.json")
+    code, out, _ = run(*arguments)
+    found = json.loads(out)
+    assert code == 0
+    assert found["protocol"]["dataset"] == "blocks"
+    assert found["weights"]["sha256"] == weights.sha256_of(tiny_weights)
+    assert found["command"].startswith("lwrefinenet evaluate")
+    assert json.loads((tmp_path / "score.json").read_text()) == found
+
+
+def test_evaluate_prints_a_table_in_percent(run, tmp_path, tiny_weights):
+    data = write_shapes(tmp_path / "blocks")
+    mean_iou = json.loads(run("evaluate", tiny_weights, "--data", data, "--json")[1])["mean_iou"]
+    code, out, _ = run("evaluate", tiny_weights, "--data", data)
+    assert code == 0
+    assert re.search(rf"mean IoU\D+{100 * mean_iou:.1f}", out)
+    assert "Protocol: blocks val, 4 pictures at 80x64" in out
+
+
+def test_train_by_a_recipe_gives_weights_that_predict_takes(run, tmp_path, picture):
+    data = write_shapes(tmp_path / "blocks")
+    recipe = tmp_path / "shapes.toml"
+    recipe.write_text(
+        'model = "rf_lw"\nbackbone = "test_resnet"\ndecoder_channels = 8\nbackbone_weights = "none"\nepochs = 9\n'
+        "batch_size = 4\ncrop_size = [32, 32]\nworkers = 0\n"
+    )
+    code, out, err = run("train", recipe, "--data", data, "--output", tmp_path / "run", "--set", "epochs=1")
+    assert (code, err) == (0, "")
+    assert "validation mean IoU" in out
+    best = tmp_path / "run" / "best.safetensors"
+    assert run("predict", picture, "--weights", best, "--output", tmp_path / "out")[0] == 0
+
+
+def write_published_checkpoint(path, num_classes):
+    names = PUBLISHED["rf_lw_mobilenetv2"]
+    state = create_model("rf_lw_mobilenetv2", num_classes).state_dict()
+    torch.save({_published_name(key, names): value for key, value in state.items()}, path)
+
+
+def test_import_turns_a_published_checkpoint_into_weights_that_predict_takes(run, tmp_path, picture):
+    write_published_checkpoint(tmp_path / "old.pth", 21)
+    output = tmp_path / "voc.safetensors"
+    code, out, _ = run(
+        "import", tmp_path / "old.pth", "--network", "rf_lw_mobilenetv2", "--dataset", "voc", "-o", output
+    )
+    assert code == 0
+    assert weights.read_meta(output).labels == LABEL_SETS["voc"]
+    assert "academic use" in weights.read_meta(output).licence
+    assert run("predict", picture, "--weights", output, "--output", tmp_path / "out")[0] == 0
+
+
+def test_import_refuses_a_label_set_of_another_size(run, tmp_path):
+    write_published_checkpoint(tmp_path / "old.pth", 7)
+    arguments = ("--network", "rf_lw_mobilenetv2", "--dataset", "voc", "-o", tmp_path / "x.safetensors")
+    code, _, err = run("import", tmp_path / "old.pth", *arguments)
+    assert code == 2
+    assert "gives 7 classes, but voc has 21" in err
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_models_lists_every_network_and_every_shipped_weights_with_licence(run):
+    _, out, _ = run("models")
+    assert "27,357,525" in out
+    for name in (*lwrefinenet.MODELS, *weights.SHIPPED):
+        assert name in out
+    for name in weights.SHIPPED:
+        assert weights.read_meta(name).licence in out
+
+
+def test_the_public_face_is_what_was_promised():
+    assert set(lwrefinenet.__all__) == {
+        "LABEL_SETS", "MODELS", "LabelSet", "LwRefineNetError", "Predictor", "Segmentation", "WeightsError",
+        "__version__", "create_model", "import_published",
+    }  # fmt: skip
+
+
+def test_the_flags_are_what_was_promised():
+    flags = {
+        command.name or command.callback.__name__: sorted(
+            set(re.findall(r"--[a-z-]+", " ".join(_help(command.name or command.callback.__name__))))
+        )
+        for command in cli.app.registered_commands
+    }
+    assert flags == {
+        "predict": ["--device", "--help", "--max-pixels", "--no-overlay", "--output", "--overlay", "--overwrite",
+                    "--resize", "--sheet", "--weights"],
+        "evaluate": ["--data", "--device", "--help", "--json", "--output", "--published-crop", "--resize", "--split"],
+        "train": ["--data", "--device", "--help", "--output", "--resume", "--set", "--time-limit"],
+        "import": ["--dataset", "--help", "--network", "--output"],
+        "models": ["--help"],
+    }  # fmt: skip
+
+
+def _help(command):
+    from typer.main import get_command
+
+    context = get_command(cli.app).commands[command]
+    return [option for parameter in context.params for option in (*parameter.opts, *parameter.secondary_opts)] + [
+        "--help"
+    ]
