@@ -151,7 +151,7 @@ def write_published_checkpoint(path, num_classes):
 def test_import_turns_a_published_checkpoint_into_weights_that_predict_takes(run, tmp_path, picture):
     write_published_checkpoint(tmp_path / "old.pth", 21)
     output = tmp_path / "voc.safetensors"
-    code, out, _ = run(
+    code, _, _ = run(
         "import", tmp_path / "old.pth", "--network", "rf_lw_mobilenetv2", "--dataset", "voc", "-o", output
     )
     assert code == 0

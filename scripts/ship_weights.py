@@ -1,0 +1,30 @@
+"""Put trained weights into the package, with their test score in the metadata, and print their line for the table.
+
+    lwrefinenet evaluate runs/NAME/best.safetensors --data DATA --output score.json
+    python scripts/ship_weights.py runs/NAME/best.safetensors score.json rf_lw_efficientnet_lite0.camvid
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from lwrefinenet import weights
+from lwrefinenet.evaluate import Protocol
+from lwrefinenet.meta import Score
+
+
+def main(trained: str, score_file: str, name: str) -> None:
+    """Copy the parameters as they are; only the metadata gains the score."""
+    model, meta = weights.load(trained)
+    score = json.loads(Path(score_file).read_text())
+    if score["weights"]["sha256"] != weights.sha256_of(Path(trained)):
+        raise SystemExit(f"{score_file}: is the score of other weights than {trained}.")
+    stated = Score("mean_iou", score["mean_iou"], str(Protocol(**score["protocol"])))
+    target = weights.SHIPPED_FOLDER / (name + weights.SUFFIX)
+    weights.save(target, model, replace(meta, scores=(*meta.scores, stated)), half=True)
+    print(f'{target}: {target.stat().st_size / 1e6:.1f} MB\n    "{name}": ShippedWeights(sha256="{weights.sha256_of(target)}"),')
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
