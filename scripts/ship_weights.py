@@ -1,7 +1,7 @@
 """Put trained weights into the package, with their test score in the metadata, and print their line for the table.
 
-    lwrefinenet evaluate runs/NAME/best.safetensors --data DATA --output score.json
-    python scripts/ship_weights.py runs/NAME/best.safetensors score.json rf_lw_efficientnet_lite0.camvid
+lwrefinenet evaluate runs/NAME/best.safetensors --data DATA --output score.json
+python scripts/ship_weights.py runs/NAME/best.safetensors score.json rf_lw_efficientnet_lite0.camvid
 """
 
 import json
@@ -23,7 +23,9 @@ def main(trained: str, score_file: str, name: str) -> None:
     stated = Score("mean_iou", score["mean_iou"], str(Protocol(**score["protocol"])))
     target = weights.SHIPPED_FOLDER / (name + weights.SUFFIX)
     weights.save(target, model, replace(meta, scores=(*meta.scores, stated)), half=True)
-    print(f'{target}: {target.stat().st_size / 1e6:.1f} MB\n    "{name}": ShippedWeights(sha256="{weights.sha256_of(target)}"),')
+    print(
+        f'{target}: {target.stat().st_size / 1e6:.1f} MB\n    "{name}": ShippedWeights(sha256="{weights.sha256_of(target)}"),'
+    )
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import subprocess
@@ -13,6 +14,7 @@ from lwrefinenet.images import read_mask
 from lwrefinenet.labels import LABEL_SETS
 from lwrefinenet.models.published import PUBLISHED, _published_name
 from lwrefinenet.models.zoo import create_model
+from lwrefinenet.training.recipe import Recipe
 from tests.shapes import shapes_picture, write_shapes
 
 
@@ -84,7 +86,7 @@ def test_predict_goes_on_after_a_bad_file_and_ends_with_1(run, tmp_path, picture
         (
             ["import", "PICTURE", "--network", "rf_lw_resnet50", "--dataset", "voc", "-o", "x.safetensors"],
             1,
-            "street.png",
+            "no readable torch checkpoint",
         ),
         (["import", "PICTURE", "--network", "resnet", "--dataset", "voc", "-o", "x.safetensors"], 2, "rf_lw_resnet50"),
     ],
@@ -100,8 +102,21 @@ def test_what_goes_wrong_is_one_sentence_and_an_exit_code(
     assert "Traceback" not in err
 
 
-def test_debug_shows_the_traceback(picture):
-    command = [sys.executable, "-m", "lwrefinenet.cli", "--debug", "predict", "nowhere.jpg"]
+def test_version_needs_no_command(run):
+    assert run("--version")[:2] == (0, f"lwrefinenet {lwrefinenet.__version__}\n")
+
+
+def test_train_help_explains_every_field_of_a_recipe(run):
+    out = run("train", "--help")[1]
+    for field in dataclasses.fields(Recipe):
+        assert f"{field.name} = " in out
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_debug_shows_the_traceback(place):
+    arguments = ["predict", "nowhere.jpg"]
+    arguments.insert(place, "--debug")
+    command = [sys.executable, "-m", "lwrefinenet.cli", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "Traceback" in done.stderr
     assert done.returncode == 1
@@ -151,9 +166,7 @@ def write_published_checkpoint(path, num_classes):
 def test_import_turns_a_published_checkpoint_into_weights_that_predict_takes(run, tmp_path, picture):
     write_published_checkpoint(tmp_path / "old.pth", 21)
     output = tmp_path / "voc.safetensors"
-    code, _, _ = run(
-        "import", tmp_path / "old.pth", "--network", "rf_lw_mobilenetv2", "--dataset", "voc", "-o", output
-    )
+    code, _, _ = run("import", tmp_path / "old.pth", "--network", "rf_lw_mobilenetv2", "--dataset", "voc", "-o", output)
     assert code == 0
     assert weights.read_meta(output).labels == LABEL_SETS["voc"]
     assert "academic use" in weights.read_meta(output).licence

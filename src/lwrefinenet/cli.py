@@ -17,7 +17,7 @@ from lwrefinenet.console import (
     TrainingConsole,
     console,
     error_console,
-    evaluation_table,
+    evaluation_report,
     networks_table,
     prediction_report,
     say,
@@ -37,6 +37,7 @@ from lwrefinenet.predict import Predictor, resolve_device
 from lwrefinenet.predict_files import expand_inputs, predict_files
 from lwrefinenet.preprocess import Preprocess
 from lwrefinenet.provenance import provenance
+from lwrefinenet.training.recipe import Recipe, field_list
 from lwrefinenet.weights import DEFAULT_WEIGHTS
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -54,15 +55,20 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda[:n] or mps.")]
 ResizeOption = Annotated[Resize, typer.Option(help="How logits are resized; bicubic is the published behaviour.")]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        say(f"lwrefinenet {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def lwrefinenet(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Real-time dense prediction with the Light-Weight RefineNet family."""
-    if version:
-        say(f"lwrefinenet {__version__}")
-        raise typer.Exit
 
 
 @app.command()
@@ -108,7 +114,7 @@ def predict(
 def evaluate(
     weights: Annotated[str, typer.Argument(help="A name from `lwrefinenet models`, or a .safetensors file.")],
     data: Annotated[Path, typer.Option(help="Data folder: CamVid, NYU Depth v2, or your own with dataset.toml.")],
-    split: Annotated[str | None, typer.Option(help="By default test where the data set has one, else val.")] = None,
+    split: Annotated[str | None, typer.Option(help="By default test; val for a folder of your own.")] = None,
     published_crop: Annotated[
         bool, typer.Option("--published-crop", help="NYU Depth v2: score the 625x468 part, as published.")
     ] = False,
@@ -128,18 +134,15 @@ def evaluate(
         progress=lambda indices: watched(indices, what="evaluating", total=len(dataset)),
     )
     text = json.dumps({**evaluation.to_dict(), "weights": _identity(weights), **provenance()}, indent=2)
-    if output is not None:
-        write_atomically(output, (text + "\n").encode())
     if as_json:
         typer.echo(text)
-        return
-    console.print(evaluation_table(evaluation))
-    say(f"Protocol: {evaluation.protocol}.")
-    if evaluation.absent:
-        say(f"Left out of the mean, because neither truth nor prediction holds them: {', '.join(evaluation.absent)}.")
+    else:
+        evaluation_report(evaluation)
+    if output is not None:
+        write_atomically(output, (text + "\n").encode())
 
 
-@app.command()
+@app.command(epilog="Fields of a recipe, with their defaults:\n\n" + field_list())
 def train(
     recipe: Annotated[Path, typer.Argument(help="Recipe file (TOML).")],
     data: Annotated[Path, typer.Option(help="Data folder: CamVid, NYU Depth v2, or your own with dataset.toml.")],
@@ -152,7 +155,6 @@ def train(
     """Train a network by a recipe on a data folder."""
     with _extra("train"):
         from lwrefinenet.training.loop import train as train_by_recipe
-        from lwrefinenet.training.recipe import Recipe
 
     chosen = Recipe.from_toml(recipe, set_)
     limit = None if time_limit is None else _seconds(time_limit)
@@ -205,9 +207,9 @@ def models() -> None:
 
 def main() -> NoReturn:
     """Entry point: an error is one sentence and an exit code (2 misuse, 1 failure), unless --debug asks for more."""
-    debug = "--debug" in sys.argv
+    debug = "--debug" in sys.argv  # wherever it stands; the option of `lwrefinenet` is there for --help
     try:
-        app()
+        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
     except LwRefineNetError as error:
         if debug:
             raise

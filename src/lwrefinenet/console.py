@@ -30,8 +30,8 @@ from lwrefinenet.weights import SHIPPED, locate, read_meta
 
 T = TypeVar("T")
 
-console = Console(highlight=False, soft_wrap=True)
-error_console = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, emoji=False)
+error_console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(sentence: str) -> None:
@@ -45,16 +45,19 @@ def watched(items: Iterable[T], *, what: str, total: int) -> Iterator[T]:
         yield from progress.track(items, total=total, description=what)
 
 
-def evaluation_table(evaluation: Evaluation) -> Table:
-    """Per-class IoU in percent, with the mean and the pixel accuracy below."""
-    table = Table("class", "IoU %", title=None)
+def evaluation_report(evaluation: Evaluation) -> None:
+    """Per-class IoU in percent, the mean and the pixel accuracy, the protocol, and what the mean leaves out."""
+    table = Table("class", "IoU %")
     table.columns[1].justify = "right"
     for name, iou in evaluation.per_class_iou.items():
-        table.add_row(name, "absent" if iou is None else f"{100 * iou:.1f}")
+        table.add_row(escape(name), "absent" if iou is None else f"{100 * iou:.1f}")
     table.add_section()
     table.add_row("mean IoU", f"{100 * evaluation.mean_iou:.1f}")
     table.add_row("pixel accuracy", f"{100 * evaluation.pixel_accuracy:.1f}")
-    return table
+    console.print(table)
+    say(f"Protocol: {evaluation.protocol}.")
+    if evaluation.absent:
+        say(f"Left out of the mean, because neither truth nor prediction holds them: {', '.join(evaluation.absent)}.")
 
 
 def prediction_report(result: FileResult, weights: str) -> None:
@@ -101,8 +104,8 @@ class TrainingConsole:
     def __init__(self, *, lines_every: int = 50) -> None:
         self.lines_every = lines_every
         self.seconds = 0.0
-        self.progress = _progress(TextColumn("loss {task.fields[loss]:.3f}  lr {task.fields[lr]}"))
-        self.task = self.progress.add_task("training", total=None, loss=float("nan"), lr="")
+        self.progress = _progress(TextColumn("{task.fields[status]}"))
+        self.task = self.progress.add_task("training", total=None, status="")
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -122,8 +125,7 @@ class TrainingConsole:
             total=report.total,
             completed=report.done,
             description=f"epoch {report.epoch}/{report.epochs}",
-            loss=report.loss,
-            lr=rates,
+            status=f"loss {report.loss:.3f}  lr {rates}",
         )
         if not console.is_terminal and report.done % self.lines_every == 0:
             minutes = (report.total - report.done) * self.seconds / 60
@@ -142,7 +144,7 @@ class TrainingConsole:
 
     def watch(self, indices: Iterable[int], *, what: str) -> Iterable[int]:
         items = list(indices)
-        task = self.progress.add_task(what, total=len(items), loss=float("nan"), lr="")
+        task = self.progress.add_task(what, total=len(items), status="")
         for item in items:
             yield item
             self.progress.advance(task)

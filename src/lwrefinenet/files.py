@@ -1,7 +1,8 @@
 """Writing files so that nothing half-written is ever left under the final name."""
 
 import os
-import tempfile
+import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from lwrefinenet.errors import LwRefineNetError
@@ -13,26 +14,23 @@ def write_atomically(path: Path, content: bytes) -> None:
     Missing parent folders are made. LwRefineNetError, with nothing left behind, where the folder cannot be written or
     the disk is full.
     """
-    temporary = None
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-    except OSError as error:
-        if temporary is not None:
+    except BaseException as error:
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        reason = error.strerror or str(error)
-        raise LwRefineNetError(
-            f"{path}: cannot be written ({reason}). Give a folder with space and write permission through --output."
-        ) from error
+        if not isinstance(error, OSError):
+            raise
+        raise cannot_write(path, error) from error
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def cannot_write(path: Path, error: OSError) -> LwRefineNetError:
+    """One sentence for a file that the system does not let us write."""
+    reason = error.strerror or str(error)
+    return LwRefineNetError(f"{path}: cannot be written ({reason}). Give a folder with space and write permission.")

@@ -15,9 +15,10 @@ from PIL import ExifTags
 
 from lwrefinenet.errors import DataError, ImageError, UsageError
 
-MAX_PIXELS = 32_000_000  # a small network on a CPU needs about 0.4 GB for a million pixels
+MAX_PIXELS = 16_000_000  # a small network on a CPU needs about 0.4 GB for a million pixels
 IGNORE_COLOUR = (255, 255, 255)
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+READABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif")
+WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 Array = TypeVar("Array", bound=NDArray[Any])
 
@@ -122,8 +123,8 @@ def colour_table(palette: Sequence[tuple[int, int, int]], ignore_index: int) -> 
 
 def encode_picture(pixels: NDArray[np.uint8], suffix: str) -> bytes:
     """(H, W, 3) RGB as PNG (".png", lossless) or JPEG (".jpg", ".jpeg"; quality 92, full colour resolution)."""
-    if suffix.lower() not in PICTURE_SUFFIXES:
-        raise UsageError(f"pictures are written as {', '.join(PICTURE_SUFFIXES)}, not {suffix!r}.")
+    if suffix.lower() not in WRITABLE_SUFFIXES:
+        raise UsageError(f"pictures are written as {', '.join(WRITABLE_SUFFIXES)}, not {suffix!r}.")
     image = PIL.Image.fromarray(np.ascontiguousarray(pixels))
     if suffix.lower() == ".png":
         return _encoded(image, "PNG", compress_level=1)
@@ -143,8 +144,8 @@ def _check_size(name: str, size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
         raise ImageError(
-            f"{name}: is {width}x{height} pixels ({width * height:,}), the limit is {max_pixels:,}; allow more with "
-            "--max-pixels (memory grows with it), or cut the picture into tiles."
+            f"{name}: is {width}x{height} pixels ({width * height:,}), the limit is {max_pixels:,}; allow more "
+            "(`lwrefinenet predict --max-pixels`; about 0.4 GB of memory per million), or cut the picture into tiles."
         )
 
 

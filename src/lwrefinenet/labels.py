@@ -35,6 +35,12 @@ class LabelSet:
             raise ValueError(
                 f"label set {self.name!r} has {len(self.class_names)} classes but {len(self.palette)} palette colours."
             )
+        if any(not 0 <= channel <= 255 for colour in self.palette for channel in colour):
+            raise ValueError(f"label set {self.name!r}: palette colours are three numbers of 0-255 each.")
+        if not 0 <= self.ignore_index <= 255:
+            raise ValueError(
+                f"label set {self.name!r}: ignore index {self.ignore_index} does not fit a uint8 mask (0-255)."
+            )
         if self.ignore_index < len(self.class_names):
             raise ValueError(
                 f"label set {self.name!r}: ignore index {self.ignore_index} is also a class (0-{len(self.class_names) - 1})."

@@ -10,10 +10,8 @@ from pathlib import Path
 
 from lwrefinenet.errors import ImageError, LwRefineNetError, UsageError
 from lwrefinenet.files import write_atomically
-from lwrefinenet.images import MAX_PIXELS, encode_picture
+from lwrefinenet.images import MAX_PIXELS, READABLE_SUFFIXES, encode_picture
 from lwrefinenet.predict import Predictor, Segmentation
-
-INPUT_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +36,11 @@ def expand_inputs(arguments: Sequence[str | Path]) -> list[Path]:
     """
     files: dict[str, Path] = {}
     for argument in arguments:
-        for file in _expanded(str(argument)):
+        try:
+            found = _expanded(str(argument))
+        except OSError as error:
+            raise UsageError(f"{argument}: cannot be looked up ({error.strerror}); check the name.") from error
+        for file in found:
             files.setdefault(os.path.abspath(file), file)  # noqa: PTH100 - links to one file stay two inputs
     return list(files.values())
 
@@ -84,6 +86,10 @@ def _predict_file(predictor: Predictor, planned: FileResult, *, overwrite: bool,
         timings = {**segmentation.timings, "save": time.perf_counter() - started}
     except LwRefineNetError as error:
         return replace(planned, error=error)
+    except (OSError, MemoryError) as error:
+        return replace(
+            planned, error=ImageError(f"{planned.source}: cannot be predicted ({error or 'out of memory'}).")
+        )
     return replace(planned, segmentation=segmentation, timings=timings)
 
 
@@ -96,12 +102,14 @@ def _content(kind: str, segmentation: Segmentation) -> bytes:
 
 
 def _expanded(argument: str) -> list[Path]:
+    if not argument:
+        raise UsageError("an input is empty; give a picture, a folder or a glob.")
     path = Path(argument)
     if path.is_dir():
         visible = (p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-        pictures = sorted(p for p in visible if p.suffix.lower() in INPUT_SUFFIXES)
+        pictures = sorted(p for p in visible if p.suffix.lower() in READABLE_SUFFIXES)
         if not pictures:
-            raise UsageError(f"{path}: this folder holds no pictures ({', '.join(INPUT_SUFFIXES)}).")
+            raise UsageError(f"{path}: this folder holds no pictures ({', '.join(READABLE_SUFFIXES)}).")
         return pictures
     if path.exists():
         return [path]

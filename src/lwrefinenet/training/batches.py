@@ -1,5 +1,6 @@
 """Batches of augmented crops that depend only on seed, epoch and position: the same after a resume, with any workers."""
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -57,10 +58,17 @@ def epoch_batches(samples: AugmentedSamples, *, batch_size: int, workers: int, f
         sampler=order[first_step * batch_size : last],
         batch_size=batch_size,
         num_workers=workers,
+        worker_init_fn=_leave_signals_to_the_run,
         generator=torch.Generator(),  # its own, so that starting workers draws nothing from the training's generator
     )
     for images, targets, indices in loader:
         yield Batch(images, targets, indices.tolist())
+
+
+def _leave_signals_to_the_run(_worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; a worker that died of it would take the run's last step with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _mixed(seed: int, epoch: int, index: int) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from lwrefinenet import weights
@@ -49,19 +50,19 @@ def train(
     training = open_dataset(data, recipe.train_split)
     validation = open_dataset(data, recipe.val_split) if recipe.val_split else None
     steps = steps_per_epoch(len(training), recipe.batch_size)
-    run = RunDir.resume(output, recipe) if resume else RunDir.start(output, recipe)
-    accelerator = Accelerator(mixed_precision=_precision(recipe.precision, device), cpu=device.type == "cpu")
+    run = RunDir.resume(output, recipe) if resume else RunDir.vacant(output)
+    accelerator = _accelerator(recipe.precision, device)
     if device.type == "cpu" and keep_freed_memory():
         listener.say("Memory freed by a step is kept for the next one (glibc mallopt).")
-    listener.say(
-        f"Training {recipe.model} on {len(training)} pictures in {accelerator.mixed_precision or 'no'} mixed precision on {device}."
-    )
+    arithmetic = "bfloat16" if accelerator.mixed_precision == "bf16" else "float32"
+    listener.say(f"Training {recipe.model} on {len(training)} pictures, in {arithmetic} on {device}.")
     state, meta = _prepare(recipe, training, steps, device)
-    if resume and (saved := run.load_checkpoint()):
+    if resume and (saved := run.load_checkpoint(_identity(training))):
         state.load_dict(saved)
         listener.say(f"Resumed at epoch {state.epoch + 1}, step {state.step + 1}.")
-    weights_of_classes = _balanced(recipe, training, listener)
-    model, optimizer = accelerator.prepare(state.model, state.optimizer)
+    weights_of_classes = _balanced(recipe, training, listener, device)
+    optimizer = accelerator.prepare(state.optimizer)
+    run.keep_recipe(recipe)
 
     with stop_requests(time_limit) as stop:
         last_checkpoint = time.monotonic()
@@ -70,13 +71,13 @@ def train(
             samples = AugmentedSamples(
                 training, _transform(recipe, state.epoch, meta), seed=recipe.seed, epoch=state.epoch
             )
-            epoch_loss, started = 0.0, time.monotonic()
             for batch in epoch_batches(
                 samples, batch_size=recipe.batch_size, workers=recipe.workers, first_step=state.step
             ):
                 begun = time.monotonic()
                 images, targets = _on_device(batch, device)
-                logits = model(meta.preprocess(images))
+                with accelerator.autocast():
+                    logits = state.model(meta.preprocess(images))
                 loss = segmentation_loss(
                     logits, targets, class_weights=weights_of_classes, ignore_index=meta.labels.ignore_index
                 )
@@ -84,28 +85,29 @@ def train(
                 optimizer.zero_grad(set_to_none=True)
                 accelerator.backward(loss)
                 if recipe.clip_grad_norm:
-                    accelerator.clip_grad_norm_(model.parameters(), recipe.clip_grad_norm)
+                    accelerator.clip_grad_norm_(state.model.parameters(), recipe.clip_grad_norm)
                 optimizer.step()
                 state.schedule.step()
                 if state.average is not None:
                     state.average.update_parameters(state.model)
-                state.step += 1
-                epoch_loss += value
-                listener.stepped(_report(recipe, state, steps, value, time.monotonic() - begun))
+                seconds = time.monotonic() - begun
+                state.step, state.epoch_loss = state.step + 1, state.epoch_loss + value
+                state.epoch_seconds += seconds
+                listener.stepped(_report(recipe, state, steps, value, seconds))
                 if stop.reason or time.monotonic() - last_checkpoint > 60 * recipe.checkpoint_minutes:
-                    run.save_checkpoint(state.to_dict())
+                    run.save_checkpoint(state.to_dict(), _identity(training))
                     last_checkpoint = time.monotonic()
                 if stop.reason:
                     listener.say(f"Stopped by {stop.reason}; go on with --resume.")
                     return run
 
-            state.epoch, state.step = state.epoch + 1, 0
-            run.log(epoch=state.epoch, loss=epoch_loss / steps, seconds=time.monotonic() - started)
+            run.log(epoch=state.epoch + 1, loss=state.epoch_loss / steps, seconds=state.epoch_seconds)
+            state.next_epoch()
             if validation is not None and (state.epoch % recipe.validate_every == 0 or state.epoch == recipe.epochs):
                 _validate(state, meta, validation, run, device, listener)
             elif validation is None and state.epoch == recipe.epochs:
                 weights.save(run.best, state.shipped_model, meta, half=True)
-            run.save_checkpoint(state.to_dict())
+            run.save_checkpoint(state.to_dict(), _identity(training))
             last_checkpoint = time.monotonic()
     return run
 
@@ -116,7 +118,7 @@ def _prepare(
     torch.manual_seed(recipe.seed)
     labels = training.labels
     model = create_model(recipe.model, len(labels), backbone=recipe.backbone, decoder_channels=recipe.decoder_channels)
-    start = load_backbone_weights(model, recipe.backbone_weights)
+    start = load_backbone_weights(model, recipe.backbone_weights, input_range=recipe.input_range)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(
         model,
@@ -149,7 +151,12 @@ def _meta(recipe: Recipe, training: SegmentationDataset, start: BackboneStart) -
     )
 
 
-def _balanced(recipe: Recipe, training: SegmentationDataset, listener: Listener) -> Tensor | None:
+def _identity(training: SegmentationDataset) -> list[str]:
+    """What must not change between a run and its resumption, besides the recipe."""
+    return [training.name, training.split, str(len(training)), *training.labels.class_names]
+
+
+def _balanced(recipe: Recipe, training: SegmentationDataset, listener: Listener, device: torch.device) -> Tensor | None:
     if not recipe.class_weight_power:
         return None
     indices = listener.watch(range(len(training)), what="counting classes")
@@ -159,7 +166,20 @@ def _balanced(recipe: Recipe, training: SegmentationDataset, listener: Listener)
         f"{name} {weight:.2f}" for name, weight in zip(training.labels.class_names, found.tolist(), strict=True)
     )
     listener.say(f"Class weights: {named}.")
-    return found
+    return found.to(device)
+
+
+def _accelerator(precision: str, device: torch.device) -> Accelerator:
+    """Mixed precision and gradient scaling; the model and the batches are placed by us."""
+    AcceleratorState._reset_state(
+        reset_partial_state=True
+    )  # another run of this process may have had another precision
+    accelerator = Accelerator(
+        mixed_precision=_precision(precision, device), cpu=device.type == "cpu", device_placement=False
+    )
+    if accelerator.num_processes > 1:
+        raise RunError(f"{accelerator.num_processes} processes were launched; training runs in one process as yet.")
+    return accelerator
 
 
 def _precision(precision: str, device: torch.device) -> str:
@@ -233,8 +253,10 @@ def _validate(
     device: torch.device,
     listener: Listener,
 ) -> None:
-    """Score the shipped model on the validation split, and keep it if it is the best so far."""
-    model = state.shipped_model.eval()
+    """Score the weights as they would be shipped, from their file, and keep them if they are the best so far."""
+    candidate = run.path / "last" / "candidate.safetensors"
+    weights.save(candidate, state.shipped_model, meta, half=True)
+    model, _ = weights.load(candidate)
     evaluation = evaluate(
         Predictor(model, meta, device=device).predict_mask,
         validation,
@@ -246,5 +268,6 @@ def _validate(
         state.best_score, state.best_epoch = evaluation.mean_iou, state.epoch
         score = Score("mean_iou", evaluation.mean_iou, str(evaluation.protocol))
         weights.save(run.best, model, replace(meta, scores=(score,)), half=True)
+    candidate.unlink()
     run.log(epoch=state.epoch, best=best, **evaluation.to_dict())
     listener.validated(state.epoch, evaluation, best=best)

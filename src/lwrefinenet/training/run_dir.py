@@ -9,8 +9,10 @@ from typing import Any, Self
 import torch
 
 from lwrefinenet.errors import RunError
-from lwrefinenet.files import write_atomically
+from lwrefinenet.files import cannot_write, write_atomically
 from lwrefinenet.training.recipe import Recipe
+
+FREE_TO_CHANGE = ("workers", "checkpoint_minutes", "validate_every")  # between a run and its resumption
 
 
 @dataclass(frozen=True)
@@ -20,14 +22,13 @@ class RunDir:
     path: Path
 
     @classmethod
-    def start(cls, path: Path, recipe: Recipe) -> Self:
-        """Begin a run in a folder that holds none yet; RunError if it does."""
+    def vacant(cls, path: Path) -> Self:
+        """A folder that holds no run yet; RunError if it does."""
         run = cls(path)
         if run.recipe.exists():
             raise RunError(
                 f"{path}: holds a run already. Go on with it by --resume, or give another folder by --output."
             )
-        write_atomically(run.recipe, recipe.to_toml().encode())
         return run
 
     @classmethod
@@ -40,7 +41,7 @@ class RunDir:
         changed = [
             f"{entry.name} was {getattr(before, entry.name)!r} and is {getattr(recipe, entry.name)!r}"
             for entry in fields(Recipe)
-            if getattr(before, entry.name) != getattr(recipe, entry.name)
+            if getattr(before, entry.name) != getattr(recipe, entry.name) and entry.name not in FREE_TO_CHANGE
         ]
         if changed:
             raise RunError(f"{path}: its run was made by another recipe: {'; '.join(changed)}. Start a new run for it.")
@@ -58,25 +59,43 @@ class RunDir:
     def checkpoint(self) -> Path:
         return self.path / "last" / "checkpoint.pt"
 
+    def keep_recipe(self, recipe: Recipe) -> None:
+        """Write down what the run does; from here on the folder holds a run."""
+        write_atomically(self.recipe, recipe.to_toml().encode())
+
     def log(self, **values: Any) -> None:
         """Append one line to `metrics.jsonl`."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        path = self.path / "metrics.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+        except OSError as error:
+            raise cannot_write(path, error) from error
 
-    def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Replace the checkpoint, whole or not at all."""
+    def save_checkpoint(self, state: dict[str, Any], data: list[str]) -> None:
+        """Replace the checkpoint, whole or not at all. data: what tells the training split from another."""
         buffer = io.BytesIO()
-        torch.save(state, buffer)
+        torch.save({**state, "data": data}, buffer)
         write_atomically(self.checkpoint, buffer.getvalue())
 
-    def load_checkpoint(self) -> dict[str, Any] | None:
-        """The last checkpoint, or None where the run ended before its first; RunError for a damaged one."""
+    def load_checkpoint(self, data: list[str]) -> dict[str, Any] | None:
+        """The last checkpoint, or None where the run ended before its first; RunError for a damaged one or other data."""
         if not self.checkpoint.is_file():
             return None
         try:
             state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, ValueError) as error:
+            before = state["data"]
+        except Exception as error:  # a damaged file fails in as many ways as there are bytes to damage
             raise RunError(
-                f"{self.checkpoint}: the checkpoint cannot be read ({error}). Start the run again."
+                f"{self.checkpoint}: the checkpoint cannot be read ({type(error).__name__}: {error}). Start the run again."
             ) from error
+        if before != data:
+            raise RunError(
+                f"{self.path}: its run learnt from {_described(before)}, and this is {_described(data)}; resume it on its own data."
+            )
         return state
+
+
+def _described(data: list[str]) -> str:
+    name, split, pictures, *classes = data
+    return f"{name} {split} with {pictures} pictures and {len(classes)} classes ({', '.join(classes[:3])}, ...)"
