@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test install lint clean
 
 demo: $(VENV)/.installed
-	$(BIN)/lwrefinenet predict examples/street.jpg --output output --overwrite
+	$(BIN)/lwrefinenet predict examples/street.jpg --overwrite
 
 install: $(VENV)/.installed
 

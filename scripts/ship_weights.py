@@ -12,17 +12,23 @@ from pathlib import Path
 from lwrefinenet import weights
 from lwrefinenet.evaluate import Protocol
 from lwrefinenet.meta import Score
+from lwrefinenet.training.recipe import Recipe
 
 
-def main(trained: str, score_file: str, name: str) -> None:
-    """Copy the parameters as they are; only the metadata gains the score."""
+def main(trained: str, score_file: str, recipe: str, name: str) -> None:
+    """Copy the parameters as they are; the metadata gains the score and the committed recipe."""
     model, meta = weights.load(trained)
     score = json.loads(Path(score_file).read_text())
     if score["weights"]["sha256"] != weights.sha256_of(Path(trained)):
         raise SystemExit(f"{score_file}: is the score of other weights than {trained}.")
     stated = Score("mean_iou", score["mean_iou"], str(Protocol(**score["protocol"])))
     target = weights.SHIPPED_FOLDER / (name + weights.SUFFIX)
-    weights.save(target, model, replace(meta, scores=(*meta.scores, stated)), half=True)
+    weights.save(
+        target,
+        model,
+        replace(meta, scores=(*meta.scores, stated), recipe=Recipe.from_toml(recipe).to_toml()),
+        half=True,
+    )
     print(
         f'{target}: {target.stat().st_size / 1e6:.1f} MB\n    "{name}": ShippedWeights(sha256="{weights.sha256_of(target)}"),'
     )
