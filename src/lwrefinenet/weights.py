@@ -30,7 +30,11 @@ class ShippedWeights:
     sha256: str
 
 
-SHIPPED: dict[str, ShippedWeights] = {}
+SHIPPED: dict[str, ShippedWeights] = {
+    "rf_lw_efficientnet_lite0.camvid": ShippedWeights(
+        sha256="52ae09fc62c07edd2f5db56667b7b6f1b3b599ae0e23e36c2b931355674d42c0"
+    ),
+}
 DEFAULT_WEIGHTS = "rf_lw_efficientnet_lite0.camvid"
 
 
