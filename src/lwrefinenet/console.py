@@ -176,10 +176,11 @@ def _parameters(name: str) -> int:
 
 
 def _scores(meta: WeightsMeta) -> str:
-    return (
-        "\n".join(f"{score.metric} {100 * score.value:.1f} % ({score.protocol})" for score in meta.scores)
-        or "none stated"
+    """Each score with the set and split it was measured on; the whole protocol stands in the file and in `evaluate`."""
+    stated = (
+        f"{score.metric} {100 * score.value:.1f} % on {score.protocol.partition(',')[0]}" for score in meta.scores
     )
+    return "\n".join(stated) or "none stated"
 
 
 def _swatch(colour: Colour) -> Text:
