@@ -182,7 +182,8 @@ def test_import_refuses_a_label_set_of_another_size(run, tmp_path):
     assert not (tmp_path / "x.safetensors").exists()
 
 
-def test_models_lists_every_network_and_every_shipped_weights_with_licence(run):
+def test_models_lists_every_network_and_every_shipped_weights_with_licence(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
     _, out, _ = run("models")
     assert "27,357,525" in out
     for name in (*lwrefinenet.MODELS, *weights.SHIPPED):

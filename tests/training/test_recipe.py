@@ -51,7 +51,7 @@ def test_an_override_without_equals_sign_says_what_is_expected(tmp_path):
 
 
 def test_what_is_written_reads_back_equal(tmp_path):
-    recipe = Recipe.from_dict({**LEAST, "late_crop_size": [64, 64], "late_epochs": 1, "name": 'say "hi"\\'})
+    recipe = Recipe.from_dict({**LEAST, "late_crop_size": [64, 64], "late_epochs": 1, "backbone_weights": 'say "hi"\\'})
     path = tmp_path / "r.toml"
     path.write_text(recipe.to_toml())
     assert Recipe.from_toml(path) == recipe
