@@ -92,9 +92,9 @@ def weights_table() -> Table:
     """The weights inside the package, with size, score and licence."""
     table = Table("weights", "size", "classes", "score", "licence", title="Weights", title_justify="left")
     for name in SHIPPED:
-        meta = read_meta(name)
-        size = locate(name).stat().st_size
-        table.add_row(name, f"{size / 1e6:.1f} MB", f"{len(meta.labels)}", _scores(meta), meta.licence)
+        path = locate(name)
+        meta = read_meta(path)
+        table.add_row(name, f"{path.stat().st_size / 1e6:.1f} MB", f"{len(meta.labels)}", _scores(meta), meta.licence)
     return table
 
 

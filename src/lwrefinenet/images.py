@@ -15,7 +15,7 @@ from PIL import ExifTags
 
 from lwrefinenet.errors import DataError, ImageError, UsageError
 
-MAX_PIXELS = 16_000_000  # a small network on a CPU needs about 0.4 GB for a million pixels
+MAX_PIXELS = 16_000_000  # the activations of a network take memory in proportion
 IGNORE_COLOUR = (255, 255, 255)
 READABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif")
 WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -145,7 +145,7 @@ def _check_size(name: str, size: tuple[int, int], max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageError(
             f"{name}: is {width}x{height} pixels ({width * height:,}), the limit is {max_pixels:,}; allow more "
-            "(`lwrefinenet predict --max-pixels`; about 0.4 GB of memory per million), or cut the picture into tiles."
+            "(`lwrefinenet predict --max-pixels`; memory grows with it), or cut the picture into tiles."
         )
 
 

@@ -131,6 +131,10 @@ def test_a_run_is_not_resumed_with_another_recipe(shapes, tmp_path):
     run(shapes, tmp_path / "run", recipe(), time_limit=0)
     with pytest.raises(RunError, match=r"another recipe: batch_size was 4 and is 2"):
         run(shapes, tmp_path / "run", recipe(batch_size=2), resume=True)
+    with pytest.raises(
+        RunError, match=r"another recipe: validate_every was 1 and is 2"
+    ):  # it decides which is the best
+        run(shapes, tmp_path / "run", recipe(validate_every=2), resume=True)
 
 
 def test_a_run_is_not_resumed_on_other_data(shapes, tmp_path):

@@ -114,9 +114,8 @@ def hub_state_dict(name: str) -> dict[str, Tensor]:
     """timm's pretrained weights from its hub, keys as in `TimmFeatures(name).net`; WeightsError where they cannot be had."""
     try:
         return dict(timm.create_model(name, pretrained=True, features_only=True, **_any_size(name)).state_dict())
-    except (
-        Exception
-    ) as error:  # a hub fails in many ways: no network, no such weights, a proxy; each means the same here
+    # A hub fails in many ways (no network, no such weights, a proxy); each means the same here.
+    except Exception as error:
         raise WeightsError(
             f"backbone weights of {name!r} cannot be had from the model hub ({type(error).__name__}: {error}). "
             'Give a local file with `backbone_weights = "FILE"` in the recipe, or connect this machine to the hub once.'

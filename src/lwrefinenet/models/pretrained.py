@@ -20,14 +20,8 @@ from lwrefinenet.preprocess import Preprocess
 
 SYMMETRIC = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))  # pictures in [-1, 1], as TensorFlow trains
 INPUT_RANGES = {"imagenet": Preprocess(), "symmetric": SYMMETRIC}
-CLASSIFIERS = (
-    "conv_head.",
-    "bn2.",
-    "classifier.",
-    "fc.",
-    "head.",
-    "norm.",
-)  # of timm's networks, and what leads to them
+# The classifiers of timm's networks, and what leads to them.
+CLASSIFIERS = ("conv_head.", "bn2.", "classifier.", "fc.", "head.", "norm.")
 
 
 @dataclass(frozen=True)
@@ -132,9 +126,8 @@ def _fill(backbone: TimmFeatures | MobileNetV2Features, state: Mapping[str, Tens
     own = backbone.net.state_dict()
     if isinstance(backbone, MobileNetV2Features):
         state = _with_expansion(state, own)
-    flattened = {
-        key: key.replace(".", "_", 1) for key in state
-    }  # how timm's features_only names the stages of some nets
+    # How timm's features_only names the stages of some networks: stages.0 becomes stages_0.
+    flattened = {key: key.replace(".", "_", 1) for key in state}
     fitting = {flattened[key] if flattened[key] in own else key: value for key, value in state.items()}
     kept = {key: value for key, value in fitting.items() if key in own or not key.startswith(CLASSIFIERS)}
     load_strictly(backbone.net, kept, origin=origin, network=backbone.name)

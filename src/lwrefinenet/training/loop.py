@@ -171,9 +171,8 @@ def _balanced(recipe: Recipe, training: SegmentationDataset, listener: Listener,
 
 def _accelerator(precision: str, device: torch.device) -> Accelerator:
     """Mixed precision and gradient scaling; the model and the batches are placed by us."""
-    AcceleratorState._reset_state(
-        reset_partial_state=True
-    )  # another run of this process may have had another precision
+    # Another run of this process may have had another precision.
+    AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(
         mixed_precision=_precision(precision, device), cpu=device.type == "cpu", device_placement=False
     )

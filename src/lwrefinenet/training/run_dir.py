@@ -12,7 +12,7 @@ from lwrefinenet.errors import RunError
 from lwrefinenet.files import cannot_write, write_atomically
 from lwrefinenet.training.recipe import Recipe
 
-FREE_TO_CHANGE = ("workers", "checkpoint_minutes", "validate_every")  # between a run and its resumption
+FREE_TO_CHANGE = ("workers", "checkpoint_minutes")  # between a run and its resumption
 
 
 @dataclass(frozen=True)
