@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lwrefinenet.data.dataset import ConcatenatedDataset
 from lwrefinenet.data.folder import folder_dataset
 from lwrefinenet.data.layouts import open_dataset
 from lwrefinenet.errors import DataError
@@ -111,3 +112,23 @@ def test_camvid_as_it_lies_here_has_the_published_split(shared_data):
 
 def test_nyu_as_it_lies_here_has_the_published_split(shared_data):
     assert [len(open_dataset(shared_data / "nyudv2", split)) for split in ("train", "test")] == [795, 654]
+
+
+def test_concatenated_sets_follow_one_another(tmp_path):
+    first = folder_dataset(write_shapes(tmp_path / "a", train=2, val=1), "train")
+    second = folder_dataset(write_shapes(tmp_path / "b", train=3, val=1), "train")
+    both = ConcatenatedDataset((first, second))
+    assert len(both) == 5
+    assert [both.sample(index) for index in range(5)] == [*first.samples, *second.samples]
+    assert np.array_equal(both[4][1], second[2][1])
+    assert (both.name, both.split, both.parts) == ("a+b", "train", (first, second))
+    with pytest.raises(IndexError):
+        both[5]
+
+
+def test_sets_with_other_classes_are_not_concatenated(tmp_path):
+    first = folder_dataset(write_shapes(tmp_path / "a"), "train")
+    root = write_shapes(tmp_path / "b")
+    (root / "dataset.toml").write_text('class_names = ["nothing", "disc", "square"]\n')
+    with pytest.raises(DataError, match="same classes"):
+        ConcatenatedDataset((first, folder_dataset(root, "train")))

@@ -1,8 +1,11 @@
 """What every data set is here: pictures with masks of one split, labels, and the rule that reads a mask's values."""
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -21,11 +24,36 @@ class Sample:
     mask: Path
 
 
+class LabelledPictures(Protocol):
+    """What training and evaluation ask of a data set: one split of one set, or several sets as one.
+
+    parts: the single sets that it is made of.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def split(self) -> str: ...
+    @property
+    def labels(self) -> LabelSet: ...
+    @property
+    def void_rule(self) -> str: ...
+    @property
+    def licence(self) -> str: ...
+    @property
+    def parts(self) -> "tuple[SegmentationDataset, ...]": ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]: ...
+    def sample(self, index: int) -> Sample: ...
+
+
 @dataclass(frozen=True)
 class SegmentationDataset:
     """One split of a labelled set.
 
-    mask_values: what a value in the mask files means, where it is not simply the class index (void classes, merged ones).
+    mask_values: what a stored value means, where it is not simply the class index (void classes, merged ones); values that
+    are not in it are errors.
+    decode: reads the stored values (H, W) uint8 of a mask file; a module-level function, so that workers can have it.
     crop: the part of every picture that counts, if not the whole.  void_rule: in words, for the protocol of a score.
     """
 
@@ -34,12 +62,21 @@ class SegmentationDataset:
     labels: LabelSet
     samples: tuple[Sample, ...]
     mask_values: Mapping[int, int] = field(default_factory=dict)
+    decode: Callable[[Path], np.ndarray] = field(default=read_mask)
     crop: Crop | None = None
     void_rule: str = ""
     licence: str = "unknown"
 
+    @property
+    def parts(self) -> "tuple[SegmentationDataset, ...]":
+        return (self,)
+
     def __len__(self) -> int:
         return len(self.samples)
+
+    def sample(self, index: int) -> Sample:
+        """The files behind a picture."""
+        return self.samples[index]
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The picture (H, W, 3) uint8 RGB, upright, and its mask (H, W) uint8: class indices and the ignore index.
@@ -61,8 +98,8 @@ class SegmentationDataset:
 
     def read_mask(self, path: Path) -> np.ndarray:
         """A mask file's values as class indices (H, W) uint8; DataError for a value that is no class."""
-        values = read_mask(path)
-        table, known = self._value_table()
+        values = self.decode(path)
+        table, known = self.value_table()
         if not known[values].all():
             unknown = sorted(set(np.unique(values).tolist()) - set(np.flatnonzero(known).tolist()))
             count = int((~known[values]).sum())
@@ -74,13 +111,79 @@ class SegmentationDataset:
         mask: np.ndarray = table[values]
         return mask
 
-    def _value_table(self) -> tuple[np.ndarray, np.ndarray]:
+    def value_table(self) -> tuple[np.ndarray, np.ndarray]:
+        """(256,) uint8: the class index of every stored value; (256,) bool: whether the value means anything."""
         table = np.full(256, self.labels.ignore_index, dtype=np.uint8)
         known = np.zeros(256, dtype=bool)
         plain = self.mask_values or {index: index for index in range(len(self.labels))}
         for value, meaning in {**plain, self.labels.ignore_index: self.labels.ignore_index}.items():
             table[value], known[value] = meaning, True
         return table, known
+
+
+@dataclass(frozen=True)
+class ConcatenatedDataset:
+    """Several sets with the same classes, one after the other, as one; DataError where their classes differ."""
+
+    parts: tuple[SegmentationDataset, ...]
+
+    def __post_init__(self) -> None:
+        first, *others = self.parts
+        for other in others:
+            if other.labels.class_names != first.labels.class_names:
+                raise DataError(
+                    f"{first.name} has {len(first.labels)} classes and {other.name} has {len(other.labels)}, or they differ in "
+                    "name or order; only sets with the same classes can be learnt from together."
+                )
+            if other.labels.ignore_index != first.labels.ignore_index:
+                raise DataError(
+                    f"{first.name} ignores {first.labels.ignore_index} and {other.name} {other.labels.ignore_index}; "
+                    "sets that are learnt from together need the same ignore_index."
+                )
+
+    @property
+    def name(self) -> str:
+        return "+".join(part.name for part in self.parts)
+
+    @property
+    def split(self) -> str:
+        return "+".join(dict.fromkeys(part.split for part in self.parts))
+
+    @property
+    def labels(self) -> LabelSet:
+        return self.parts[0].labels
+
+    @property
+    def void_rule(self) -> str:
+        return "; ".join(dict.fromkeys(part.void_rule for part in self.parts))
+
+    @property
+    def licence(self) -> str:
+        return "; ".join(dict.fromkeys(part.licence for part in self.parts))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        part, place = self._place(index)
+        return part[place]
+
+    def sample(self, index: int) -> Sample:
+        """The files behind a picture."""
+        part, place = self._place(index)
+        return part.sample(place)
+
+    def _place(self, index: int) -> tuple[SegmentationDataset, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        ends = list(accumulate(map(len, self.parts)))
+        number = bisect_right(ends, index)
+        return self.parts[number], index - (ends[number - 1] if number else 0)
+
+
+def concatenated(parts: Sequence[SegmentationDataset]) -> LabelledPictures:
+    """One set as it is, several as one."""
+    return parts[0] if len(parts) == 1 else ConcatenatedDataset(tuple(parts))
 
 
 def paired_by_stem(images: Path, masks: Path) -> tuple[Sample, ...]:
