@@ -1,0 +1,5 @@
+"""`python -m lwrefinenet.cli` is `lwrefinenet`."""
+
+from lwrefinenet.cli import main
+
+main()

@@ -1,0 +1,51 @@
+"""`lwrefinenet evaluate`: scores with their protocol."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lwrefinenet import weights as weights_files
+from lwrefinenet.cli.options import DeviceOption, Resize, ResizeOption
+from lwrefinenet.console import evaluation_report, watched
+from lwrefinenet.data.layouts import open_dataset
+from lwrefinenet.evaluate import evaluate as run_evaluation
+from lwrefinenet.files import write_atomically
+from lwrefinenet.predict import Predictor
+from lwrefinenet.provenance import provenance
+
+
+def evaluate(
+    weights: Annotated[str, typer.Argument(help="A name from `lwrefinenet models`, or a .safetensors file.")],
+    data: Annotated[Path, typer.Option(help="Data folder: CamVid, NYU Depth v2, or your own with dataset.toml.")],
+    split: Annotated[str | None, typer.Option(help="By default test; val for a folder of your own.")] = None,
+    published_crop: Annotated[
+        bool, typer.Option("--published-crop", help="NYU Depth v2: score the 625x468 part, as published.")
+    ] = False,
+    device: DeviceOption = "auto",
+    resize: ResizeOption = Resize.BILINEAR,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
+) -> None:
+    """Score weights on a labelled split: mean IoU, IoU per class, pixel accuracy, with their protocol."""
+    dataset = open_dataset(data, split, published_crop=published_crop)
+    predictor = Predictor.from_weights(weights, device=device, resize=resize.value)
+    evaluation = run_evaluation(
+        predictor.predict_mask,
+        dataset,
+        labels=predictor.meta.labels,
+        resize=resize.value,
+        progress=lambda indices: watched(indices, what="evaluating", total=len(dataset)),
+    )
+    text = json.dumps({**evaluation.to_dict(), "weights": _identity(weights), **provenance()}, indent=2)
+    if as_json:
+        typer.echo(text)
+    else:
+        evaluation_report(evaluation)
+    if output is not None:
+        write_atomically(output, (text + "\n").encode())
+
+
+def _identity(name_or_path: str) -> dict[str, str]:
+    return {"name": name_or_path, "sha256": weights_files.sha256_of(weights_files.locate(name_or_path))}

@@ -1,0 +1,9 @@
+"""`lwrefinenet models`: what there is."""
+
+from lwrefinenet.console import console, networks_table, weights_table
+
+
+def models() -> None:
+    """List the networks of the family and the weights that come with the package."""
+    console.print(networks_table())
+    console.print(weights_table())

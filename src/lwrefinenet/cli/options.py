@@ -1,0 +1,37 @@
+"""What several commands share: option types, the sentence for a missing extra, complaints."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from lwrefinenet.console import error_console
+from lwrefinenet.errors import UsageError
+
+
+class Resize(StrEnum):
+    """How logits are brought to the picture's size."""
+
+    BILINEAR = "bilinear"
+    BICUBIC = "bicubic"
+
+
+WeightsOption = Annotated[str, typer.Option(help="A name from `lwrefinenet models`, or a .safetensors file.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda[:n] or mps.")]
+ResizeOption = Annotated[Resize, typer.Option(help="How logits are resized; bicubic is the published behaviour.")]
+
+
+def complain(sentence: str) -> None:
+    """One line on the standard error."""
+    error_console.print(f"lwrefinenet: {sentence}", markup=False)
+
+
+@contextmanager
+def needs_extra(name: str) -> Iterator[None]:
+    """Imports inside need an optional part of the package, which someone who does without it has not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UsageError(f"this command needs {error.name}: pip install 'lwrefinenet[{name}]'.") from error

@@ -1,0 +1,51 @@
+"""`lwrefinenet train`: a recipe and a data folder in, a run folder out."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lwrefinenet.cli.options import DeviceOption, needs_extra
+from lwrefinenet.console import TrainingConsole, say
+from lwrefinenet.errors import UsageError
+from lwrefinenet.predict import resolve_device
+from lwrefinenet.training.recipe import Recipe, field_list
+
+EPILOG = "Fields of a recipe, with their defaults:\n\n" + field_list()
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Recipe file (TOML).")],
+    data: Annotated[Path, typer.Option(help="Data folder: CamVid, NYU Depth v2, or your own with dataset.toml.")],
+    output: Annotated[Path | None, typer.Option(help="Run folder; by default runs/RECIPE.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a field of the recipe: key=value.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    time_limit: Annotated[str | None, typer.Option(help="Stop cleanly after this time (25m, 2h); resumable.")] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Train a network by a recipe on a data folder."""
+    with needs_extra("train"):
+        from lwrefinenet.training.loop import train as train_by_recipe
+
+    chosen = Recipe.from_toml(recipe, set_)
+    limit = None if time_limit is None else _seconds(time_limit)
+    with TrainingConsole() as listener:
+        run = train_by_recipe(
+            chosen,
+            data,
+            output or Path("runs") / recipe.stem,
+            device=resolve_device(device),
+            listener=listener,
+            resume=resume,
+            time_limit=limit,
+        )
+    if run.best.exists():
+        say(f"Best weights so far: {run.best}. Use them: lwrefinenet predict PICTURE --weights {run.best}")
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if match is None:
+        raise UsageError(f"--time-limit {text!r}: expected a number with s, m or h, for example 25m.")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
