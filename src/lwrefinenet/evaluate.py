@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lwrefinenet.data.dataset import SegmentationDataset
+from lwrefinenet.data.dataset import LabelledPictures
 from lwrefinenet.errors import DataError
 from lwrefinenet.labels import LabelSet
 
@@ -96,17 +96,20 @@ class Evaluation:
 
 def evaluate(
     predict: Callable[[np.ndarray], np.ndarray],
-    dataset: SegmentationDataset,
+    dataset: LabelledPictures,
     *,
     labels: LabelSet,
     resize: str = "bilinear",
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    share: tuple[int, int] = (0, 1),
+    gather: Callable[[Any], list[Any]] = lambda value: [value],
 ) -> Evaluation:
     """Score a network on every picture of a split, at the pictures' own size.
 
     predict: (H, W, 3) uint8 RGB -> (H, W) uint8 class indices, for example `Predictor.predict_mask`.
     labels: the classes that the network knows; DataError where they are not the data set's.
     resize: how the network's logits are resized, for the protocol.  progress: wraps the indices, to show how far it is.
+    share, gather: of several processes, this one's (number, count), and what gives each of them every one's counts.
     """
     if labels.class_names != dataset.labels.class_names:
         raise DataError(
@@ -115,10 +118,13 @@ def evaluate(
         )
     matrix = ConfusionMatrix(len(labels), dataset.labels.ignore_index)
     sizes: set[tuple[int, ...]] = set()
-    for index in progress(range(len(dataset))):
+    for index in progress(range(share[0], len(dataset), share[1])):
         pixels, target = dataset[index]
         matrix.update(predict(pixels), target)
         sizes.add(target.shape)
+    parts = gather((matrix.counts, sizes))
+    matrix.counts = np.sum([counts for counts, _ in parts], axis=0)
+    sizes = set().union(*(found for _, found in parts))
     return Evaluation(
         protocol=Protocol(
             dataset=dataset.name,

@@ -1,7 +1,9 @@
-"""Writing files so that nothing half-written is ever left under the final name."""
+"""Writing files and folders so that nothing half-written is ever left under the final name."""
 
 import os
 import secrets
+import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,6 +30,43 @@ def write_atomically(path: Path, content: bytes) -> None:
         if not isinstance(error, OSError):
             raise
         raise cannot_write(path, error) from error
+
+
+def replace_folder(path: Path, contents: Mapping[str, bytes], *, former: Path) -> None:
+    """Write a folder of files whole: to a temporary name beside `path`, flushed to the disk, then renamed to `path`.
+
+    former: where the folder that `path` was until now goes; what was there before is deleted. At every moment a whole
+    folder stands under one of the two names. LwRefineNetError where it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        temporary.mkdir(parents=True)
+        for name, content in contents.items():
+            with (temporary / name).open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        _flush_folder(temporary)
+        if path.exists():
+            shutil.rmtree(former, ignore_errors=True)
+            path.rename(former)
+        temporary.rename(path)
+        _flush_folder(path.parent)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
+        raise cannot_write(path, error) from error
+
+
+def _flush_folder(path: Path) -> None:
+    """Names are on the disk only when their folder is; systems without folder handles (Windows) flush by themselves."""
+    if os.name == "posix":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def cannot_write(path: Path, error: OSError) -> LwRefineNetError:

@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from lwrefinenet.data.folder import folder_dataset
 from lwrefinenet.data.transforms import TrainTransform
 from lwrefinenet.errors import DataError
-from lwrefinenet.training.batches import AugmentedSamples, epoch_batches, steps_per_epoch
+from lwrefinenet.training.batches import AugmentedSamples, steps_per_epoch
+from lwrefinenet.training.batches import batches as stream
 from tests.shapes import write_shapes
 
 TRANSFORM = TrainTransform((32, 32), (0.5, 2.0), 0.5, 0.4, (0.0, 0.0, 0.0), 255)
@@ -15,9 +18,9 @@ def dataset(tmp_path_factory):
     return folder_dataset(write_shapes(tmp_path_factory.mktemp("shapes"), train=7), "train")
 
 
-def batches(dataset, *, seed=0, epoch=0, workers=0, first_step=0):
-    samples = AugmentedSamples(dataset, TRANSFORM, seed=seed, epoch=epoch)
-    return list(epoch_batches(samples, batch_size=2, workers=workers, first_step=first_step))
+def batches(dataset, *, seed=0, epoch=0, epochs=1, **settings):
+    samples = AugmentedSamples(dataset, TRANSFORM, seed=seed)
+    return list(stream(samples, range(epoch, epoch + epochs), batch_size=2, **{"workers": 0, **settings}))
 
 
 def same(left, right):
@@ -62,3 +65,21 @@ def test_drawing_batches_leaves_the_training_generator_alone(dataset):
 def test_fewer_pictures_than_a_batch_is_refused_with_the_cure():
     with pytest.raises(DataError, match="3 pictures, fewer than one batch of 8; set batch_size lower"):
         steps_per_epoch(3, 8)
+
+
+def test_one_stream_holds_the_epochs_one_after_the_other(dataset):
+    assert same(batches(dataset, epochs=2, first_step=1), batches(dataset, first_step=1) + batches(dataset, epoch=1))
+
+
+def test_the_shares_of_two_devices_make_up_the_batches_of_one(dataset):
+    first, second = (batches(dataset, epochs=2, share=(number, 2)) for number in (0, 1))
+    for whole, left, right in zip(batches(dataset, epochs=2), first, second, strict=True):
+        assert torch.equal(whole.images, torch.cat([left.images, right.images]))
+        assert whole.indices == left.indices + right.indices
+
+
+def test_late_epochs_have_their_own_transform(dataset):
+    late = replace(TRANSFORM, crop_size=(48, 64))
+    samples = AugmentedSamples(dataset, TRANSFORM, seed=0, late=late, late_from=1)
+    sizes = [tuple(batch.images.shape[-2:]) for batch in stream(samples, range(2), batch_size=6, workers=1)]
+    assert sizes == [(32, 32), (48, 64)]

@@ -60,12 +60,13 @@ def recipe(**changes):
         "ema_decay": 0.9,
         "validate_every": 1,
         "workers": 0,
+        "trackers": [],
     }
     return Recipe.from_dict({**settings, **changes})
 
 
 def run(shapes, folder, the_recipe, listener=None, **settings):
-    return train(the_recipe, shapes, folder, device=CPU, listener=listener or Quiet(), **settings)
+    return train(the_recipe, {"data": shapes}, folder, device=CPU, listener=listener or Quiet(), **settings)
 
 
 def tensors(path):
@@ -100,7 +101,7 @@ def test_a_time_limit_stops_cleanly_and_says_how_to_go_on(shapes, tmp_path):
     listener = Quiet()
     done = run(shapes, tmp_path / "run", recipe(), listener, time_limit=0)
     assert len(listener.losses) == 1
-    assert done.checkpoint.is_file()
+    assert (done.path / "last" / "checkpoint.pt").is_file()
     assert "Stopped by the time limit; go on with --resume." in listener.sentences
 
 
@@ -207,8 +208,9 @@ def test_nothing_to_resume_is_said(shapes, tmp_path):
 
 def test_a_checkpoint_cut_short_is_refused_by_name(shapes, tmp_path):
     done = run(shapes, tmp_path / "run", recipe(), time_limit=0)
-    done.checkpoint.write_bytes(done.checkpoint.read_bytes()[:1000])
-    with pytest.raises(RunError, match=r"last/checkpoint\.pt: the checkpoint cannot be read"):
+    checkpoint = done.path / "last" / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(RunError, match=r"last/checkpoint\.pt: it was cut short \(1000 of \d+ bytes\)"):
         run(shapes, tmp_path / "run", recipe(), resume=True)
 
 
@@ -233,7 +235,7 @@ def test_late_epochs_use_their_own_crops(shapes, tmp_path, monkeypatch):
     original = torch.nn.Module.__call__
 
     def spy(module, *args):
-        if type(module).__name__ == "LightWeightRefineNet" and module.training:
+        if type(module).__name__ == "Learner" and module.training:
             seen.append(tuple(args[0].shape[-2:]))
         return original(module, *args)
 

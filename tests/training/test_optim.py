@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from lwrefinenet.training.optim import build_optimizer, freeze_batch_norm, moving_average, poly_schedule
+from lwrefinenet.training.optim import build_optimizer, freeze_batch_norm, moving_average
 
 
 def test_every_parameter_is_optimised_once_at_its_own_rate(tiny_model):
@@ -14,18 +14,18 @@ def test_every_parameter_is_optimised_once_at_its_own_rate(tiny_model):
         assert rates[id(parameter)] == pytest.approx(expected), name
 
 
-def test_poly_schedule_warms_up_and_ends_at_zero():
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = poly_schedule(optimizer, 100, warmup_steps=9, power=0.9)
-    rates = []
-    for _ in range(100):
-        rates.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[50] == pytest.approx(0.5**0.9)
-    assert schedule.get_last_lr()[0] == 0.0
-    assert rates.index(max(rates)) == 9
+def test_vectors_are_decayed_where_the_recipe_asks_for_it(tiny_model):
+    settings = {"backbone_lr": 0.1, "decoder_lr": 0.2, "weight_decay": 0.3, "momentum": 0.9}
+    optimizer = build_optimizer(tiny_model, "sgd", **settings, decay_vectors=True)
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.3}
+
+
+def test_auxiliary_heads_learn_at_the_rate_of_the_decoder(tiny_model):
+    heads = nn.Linear(2, 2)
+    settings = {"backbone_lr": 0.1, "decoder_lr": 0.2, "weight_decay": 0.3, "momentum": 0.9}
+    optimizer = build_optimizer(tiny_model, "adamw", **settings, auxiliary=heads)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert [rates[id(p)] for p in heads.parameters()] == [0.2, 0.2]
 
 
 def test_moving_average_equals_the_recurrence_worked_out_apart():

@@ -19,8 +19,8 @@ def test_a_misspelt_key_is_refused_with_the_nearest_name():
     ("field", "value", "message"),
     [
         ("epochs", 0, "epochs is 0; expected at least 1"),
-        ("epochs", "ten", "epochs is 'ten'; expected int"),
-        ("epochs", True, "epochs is True; expected int"),
+        ("epochs", "ten", "epochs is 'ten'; expected a whole number"),
+        ("epochs", True, "epochs is True; expected a whole number"),
         ("crop_size", [480], r"crop_size is \[480\]; expected \[two numbers\]"),
         ("crop_size", [480, 8], r"expected at least \[32, 32\]"),
         ("scale_range", [2.0, 0.5], "0 < low <= high"),
@@ -29,6 +29,13 @@ def test_a_misspelt_key_is_refused_with_the_nearest_name():
         ("late_epochs", 2, "late_crop_size or late_scale_range"),
         ("late_scale_range", [0.5, 1.0], "late_crop_size or late_scale_range"),
         ("color_jitter", 6, "expected 0 to 1"),
+        ("stage_epochs", [1, 1], "stages that make 3 epochs together"),
+        ("stage_lr_scales", [1.0], "nothing without stage_epochs"),
+        ("stage_data", "voc", "stage_data is 'voc'; expected a list of texts"),
+        ("milestones", [2], 'a list with schedule "multistep"'),
+        ("schedule", "multistep", r"milestones is \(\); expected a list"),
+        ("trackers", ["tensorbord"], "trackers holds 'tensorbord'; expected tensorboard, wandb"),
+        ("device_batch", 0, "device_batch is 0; expected at least 1"),
     ],
 )
 def test_a_value_out_of_range_is_refused(field, value, message):
@@ -51,7 +58,9 @@ def test_an_override_without_equals_sign_says_what_is_expected(tmp_path):
 
 
 def test_what_is_written_reads_back_equal(tmp_path):
-    recipe = Recipe.from_dict({**LEAST, "late_crop_size": [64, 64], "late_epochs": 1, "backbone_weights": 'say "hi"\\'})
+    stages = {"stage_epochs": [1, 2], "stage_data": ["sbd:train_noval", "voc"], "stage_lr_scales": [1, 0.5]}
+    late = {"late_crop_size": [64, 64], "late_epochs": 1}
+    recipe = Recipe.from_dict({**LEAST, **late, **stages, "trackers": [], "backbone_weights": 'say "hi"\\'})
     path = tmp_path / "r.toml"
     path.write_text(recipe.to_toml())
     assert Recipe.from_toml(path) == recipe

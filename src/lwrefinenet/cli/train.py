@@ -33,7 +33,7 @@ def train(
     with TrainingConsole() as listener:
         run = train_by_recipe(
             chosen,
-            data,
+            {"data": data},
             output or Path("runs") / recipe.stem,
             device=resolve_device(device),
             listener=listener,

@@ -15,7 +15,8 @@ from torchvision.transforms.v2 import functional as tf
 class TrainTransform:
     """Random scale, random crop, random flip, colour jitter: from a picture and its mask to tensors of `crop_size`.
 
-    crop_size: (height, width).  scale_range: of the picture's size, drawn log-uniformly.  flip: chance of a mirror image.
+    crop_size: (height, width).  scale_range: of the picture's size, drawn log-uniformly or uniformly.
+    short_side: least shorter side of the scaled picture, in pixels; 0 for no such limit.  flip: chance of a mirror image.
     color_jitter: strength of brightness, contrast and saturation (0 off; hue takes a tenth of it).
     fill: RGB 0-255 where the crop reaches beyond the picture; the mask holds `ignore_index` there.
     """
@@ -26,6 +27,8 @@ class TrainTransform:
     color_jitter: float
     fill: tuple[float, float, float]
     ignore_index: int
+    scale_sampling: str = "log-uniform"
+    short_side: int = 0
 
     def __call__(self, pixels: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor]:
         """pixels: (H, W, 3) uint8; mask: (H, W) uint8.  Returns uint8 (3, h, w) and int64 (h, w)."""
@@ -41,8 +44,7 @@ class TrainTransform:
 
     def _scale_and_crop(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Cut the window that becomes the crop, then resize it: the same as resizing first, for less work."""
-        low, high = (math.log(limit) for limit in self.scale_range)
-        scale = math.exp(low + (high - low) * torch.rand(()).item())
+        scale = max(self._scale(), self.short_side / min(image.shape[-2:]))
         height, width = (max(1, round(side / scale)) for side in self.crop_size)
         top, pad_top, pad_bottom = _window(image.shape[-2], height)
         left, pad_left, pad_right = _window(image.shape[-1], width)
@@ -54,6 +56,14 @@ class TrainTransform:
             tf.resized_crop(image, top, left, height, width, size, antialias=True),
             tf.resized_crop(target, top, left, height, width, size, interpolation=v2.InterpolationMode.NEAREST_EXACT),
         )
+
+    def _scale(self) -> float:
+        drawn = torch.rand(()).item()
+        if self.scale_sampling == "uniform":
+            low, high = self.scale_range
+            return low + (high - low) * drawn
+        low, high = (math.log(limit) for limit in self.scale_range)
+        return math.exp(low + (high - low) * drawn)
 
 
 def _window(length: int, window: int) -> tuple[int, int, int]:

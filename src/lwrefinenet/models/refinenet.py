@@ -80,12 +80,16 @@ class RefineNetDecoder(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """features: fine to coarse, as the backbone gives them.  Returns the finest level's map."""
+        return self.cascade(features)[-1]
+
+    def cascade(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """The map of every level, coarse to fine."""
         coarsest, *finer_levels = _grouped(list(reversed(features)), self.level_sizes)
-        x: Tensor = self.levels[0](coarsest)
+        maps: list[Tensor] = [self.levels[0](coarsest)]
         for refine, handover, level in zip(self.levels[1:], self.handovers, finer_levels, strict=True):
-            coarser = upsample(handover(x), size=level[0].shape[-2:], align_corners=self.align_corners)
-            x = refine(level, coarser)
-        return x
+            coarser = upsample(handover(maps[-1]), size=level[0].shape[-2:], align_corners=self.align_corners)
+            maps.append(refine(level, coarser))
+        return maps
 
 
 class RefineNetLevel(nn.Module):

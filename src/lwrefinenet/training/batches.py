@@ -1,4 +1,4 @@
-"""Batches of augmented crops that depend only on seed, epoch and position: the same after a resume, with any workers."""
+"""Batches of augmented crops that depend only on seed, epoch and position: the same after a resume, on any number of devices."""
 
 import signal
 from collections.abc import Iterator
@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lwrefinenet.data.dataset import SegmentationDataset
+from lwrefinenet.data.dataset import LabelledPictures
 from lwrefinenet.data.transforms import TrainTransform
 from lwrefinenet.errors import DataError
+
+Place = tuple[int, int]  # epoch, index of a picture
 
 
 @dataclass(frozen=True)
@@ -22,20 +24,26 @@ class Batch:
     indices: list[int]
 
 
+@dataclass(frozen=True)
 class AugmentedSamples(Dataset[tuple[Tensor, Tensor, int]]):
-    """The pictures of one epoch, augmented by random numbers that are seeded for each picture alone."""
+    """Pictures augmented by random numbers that are seeded for each picture and epoch alone.
 
-    def __init__(self, dataset: SegmentationDataset, transform: TrainTransform, *, seed: int, epoch: int) -> None:
-        self.dataset, self.transform, self.seed, self.epoch = dataset, transform, seed, epoch
+    late: the transform from epoch `late_from` on, where there is another one.
+    """
 
-    def __len__(self) -> int:
-        return len(self.dataset)
+    pictures: LabelledPictures
+    transform: TrainTransform
+    seed: int
+    late: TrainTransform | None = None
+    late_from: int = 0
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
-        pixels, mask = self.dataset[index]
+    def __getitem__(self, place: Place) -> tuple[Tensor, Tensor, int]:
+        epoch, index = place
+        pixels, mask = self.pictures[index]
+        transform = self.transform if self.late is None or epoch < self.late_from else self.late
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_mixed(self.seed, self.epoch, index))
-            image, target = self.transform(pixels, mask)
+            torch.manual_seed(_mixed(self.seed, epoch, index))
+            image, target = transform(pixels, mask)
         return image, target, index
 
 
@@ -48,21 +56,45 @@ def steps_per_epoch(num_pictures: int, batch_size: int) -> int:
     return num_pictures // batch_size
 
 
-def epoch_batches(samples: AugmentedSamples, *, batch_size: int, workers: int, first_step: int = 0) -> Iterator[Batch]:
-    """The batches of the samples' epoch in its own random order, from `first_step` on."""
-    generator = torch.Generator().manual_seed(_mixed(samples.seed, samples.epoch, -1))
-    order = torch.randperm(len(samples), generator=generator).tolist()
-    last = steps_per_epoch(len(samples), batch_size) * batch_size
+def batches(
+    samples: AugmentedSamples,
+    epochs: range,
+    *,
+    batch_size: int,
+    workers: int,
+    first_step: int = 0,
+    share: tuple[int, int] = (0, 1),
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """All batches of the epochs in one stream, each epoch in its own random order; the same workers load them all.
+
+    batch_size: of all devices together.  first_step: where the first epoch begins.  share: (number, count) of this device:
+    it gets the number-th of count equal parts of every batch.
+    """
+    number, count = share
+    part = batch_size // count
+    places: list[list[Place]] = []
+    for epoch in epochs:
+        order = _order(len(samples.pictures), samples.seed, epoch)
+        begun = first_step if epoch == epochs.start else 0
+        for step in range(begun, steps_per_epoch(len(order), batch_size)):
+            start = step * batch_size + number * part
+            places.append([(epoch, index) for index in order[start : start + part]])
     loader = DataLoader(
         samples,
-        sampler=order[first_step * batch_size : last],
-        batch_size=batch_size,
+        batch_sampler=places,
         num_workers=workers,
         worker_init_fn=_leave_signals_to_the_run,
         generator=torch.Generator(),  # its own, so that starting workers draws nothing from the training's generator
+        pin_memory=pin_memory,
     )
     for images, targets, indices in loader:
         yield Batch(images, targets, indices.tolist())
+
+
+def _order(length: int, seed: int, epoch: int) -> list[int]:
+    order: list[int] = torch.randperm(length, generator=torch.Generator().manual_seed(_mixed(seed, epoch, -1))).tolist()
+    return order
 
 
 def _leave_signals_to_the_run(_worker: int) -> None:

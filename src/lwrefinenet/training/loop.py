@@ -1,39 +1,50 @@
-"""Training, as a story: prepare, learn, validate, keep the best, and lose nothing on the way. The only importer of accelerate."""
+"""Training, as a story: prepare, learn, validate, keep the best, and lose nothing on the way."""
 
 import math
 import time
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from lwrefinenet import weights
-from lwrefinenet.data.dataset import SegmentationDataset
-from lwrefinenet.data.layouts import open_dataset
-from lwrefinenet.data.transforms import TrainTransform
 from lwrefinenet.errors import RunError
 from lwrefinenet.evaluate import evaluate
-from lwrefinenet.meta import Score, Source, WeightsMeta
-from lwrefinenet.models.pretrained import BackboneStart, load_backbone_weights
-from lwrefinenet.models.zoo import create_model
+from lwrefinenet.meta import Score, WeightsMeta
 from lwrefinenet.predict import Predictor
 from lwrefinenet.training.allocator import keep_freed_memory
-from lwrefinenet.training.batches import AugmentedSamples, Batch, epoch_batches, steps_per_epoch
-from lwrefinenet.training.interruption import stop_requests
-from lwrefinenet.training.losses import class_weights, segmentation_loss
-from lwrefinenet.training.optim import build_optimizer, freeze_batch_norm, moving_average, poly_schedule
-from lwrefinenet.training.progress import Listener, StepReport
+from lwrefinenet.training.batches import Batch, batches
+from lwrefinenet.training.checkpoints import Checkpoints
+from lwrefinenet.training.interruption import StopRequest, stop_requests
+from lwrefinenet.training.optim import freeze_batch_norm
+from lwrefinenet.training.processes import Processes
+from lwrefinenet.training.progress import Listener, Silence, StepReport
 from lwrefinenet.training.recipe import Recipe
-from lwrefinenet.training.run_dir import RunDir
+from lwrefinenet.training.rng import random_state, restore_random_state
+from lwrefinenet.training.run_dir import RunDir, fingerprint
+from lwrefinenet.training.start import (
+    RunData,
+    balanced_classes,
+    build_loss,
+    build_state,
+    fitting_device_batch,
+    freezes_batch_norm,
+    open_data,
+    samples_of,
+    share_of_batch,
+)
 from lwrefinenet.training.state import TrainingState
+from lwrefinenet.training.step import OptimizerStep
+from lwrefinenet.training.trackers import Trackers, prediction_grid
 
 
 def train(
     recipe: Recipe,
-    data: Path,
+    data: Mapping[str, Path],
     output: Path,
     *,
     device: torch.device,
@@ -41,232 +52,255 @@ def train(
     resume: bool = False,
     time_limit: float | None = None,
 ) -> RunDir:
-    """Train by a recipe on a data folder; the run folder holds `best.safetensors` at the end.
+    """Train by a recipe on data folders; the run folder holds `best.safetensors` at the end.
 
-    device: where to compute.  resume: go on from the run's last checkpoint, to the same weights as without a stop.
+    data: the folders by name; a single one may have any name.  device: where to compute; of several processes each takes
+    its own.  resume: go on from the run's last checkpoint, to the same weights as without a stop.
     time_limit: seconds after which the run stops cleanly, to be resumed.
     DataError, WeightsError, RecipeError or RunError, each with what to do, where it cannot start or go on.
     """
-    training = open_dataset(data, recipe.train_split)
-    validation = open_dataset(data, recipe.val_split) if recipe.val_split else None
-    steps = steps_per_epoch(len(training), recipe.batch_size)
     run = RunDir.resume(output, recipe) if resume else RunDir.vacant(output)
-    accelerator = _accelerator(recipe.precision, device)
-    if device.type == "cpu" and keep_freed_memory():
-        listener.say("Memory freed by a step is kept for the next one (glibc mallopt).")
-    arithmetic = "bfloat16" if accelerator.mixed_precision == "bf16" else "float32"
-    listener.say(f"Training {recipe.model} on {len(training)} pictures, in {arithmetic} on {device}.")
-    state, meta = _prepare(recipe, training, steps, device)
-    if resume and (saved := run.load_checkpoint(_identity(training))):
-        state.load_dict(saved)
-        listener.say(f"Resumed at epoch {state.epoch + 1}, step {state.step + 1}.")
-    weights_of_classes = _balanced(recipe, training, listener, device)
-    optimizer = accelerator.prepare(state.optimizer)
-    run.keep_recipe(recipe)
-
-    with stop_requests(time_limit) as stop:
-        last_checkpoint = time.monotonic()
-        while state.epoch < recipe.epochs:
-            _training_mode(state, recipe)
-            samples = AugmentedSamples(
-                training, _transform(recipe, state.epoch, meta), seed=recipe.seed, epoch=state.epoch
-            )
-            for batch in epoch_batches(
-                samples, batch_size=recipe.batch_size, workers=recipe.workers, first_step=state.step
-            ):
-                begun = time.monotonic()
-                images, targets = _on_device(batch, device)
-                with accelerator.autocast():
-                    logits = state.model(meta.preprocess(images))
-                loss = segmentation_loss(
-                    logits, targets, class_weights=weights_of_classes, ignore_index=meta.labels.ignore_index
-                )
-                value = _finite(loss, batch, training, state)
-                optimizer.zero_grad(set_to_none=True)
-                accelerator.backward(loss)
-                if recipe.clip_grad_norm:
-                    accelerator.clip_grad_norm_(state.model.parameters(), recipe.clip_grad_norm)
-                optimizer.step()
-                state.schedule.step()
-                if state.average is not None:
-                    state.average.update_parameters(state.model)
-                seconds = time.monotonic() - begun
-                state.step, state.epoch_loss = state.step + 1, state.epoch_loss + value
-                state.epoch_seconds += seconds
-                listener.stepped(_report(recipe, state, steps, value, seconds))
-                if stop.reason or time.monotonic() - last_checkpoint > 60 * recipe.checkpoint_minutes:
-                    run.save_checkpoint(state.to_dict(), _identity(training))
-                    last_checkpoint = time.monotonic()
-                if stop.reason:
-                    listener.say(f"Stopped by {stop.reason}; go on with --resume.")
-                    return run
-
-            run.log(epoch=state.epoch + 1, loss=state.epoch_loss / steps, seconds=state.epoch_seconds)
-            state.next_epoch()
-            if validation is not None and (state.epoch % recipe.validate_every == 0 or state.epoch == recipe.epochs):
-                _validate(state, meta, validation, run, device, listener)
-            elif validation is None and state.epoch == recipe.epochs:
-                weights.save(run.best, state.shipped_model, meta, half=True)
-            run.save_checkpoint(state.to_dict(), _identity(training))
-            last_checkpoint = time.monotonic()
+    processes = Processes.start(recipe.precision, device, trackers=recipe.trackers, folder=output / "tensorboard")
+    listener = listener if processes.is_main else Silence()
+    share = share_of_batch(recipe, processes.count)
+    opened = open_data(recipe, data)
+    with run.in_use() if processes.is_main else nullcontext(), stop_requests(time_limit) as stop:
+        training = _begin(recipe, run, processes, opened, share, listener, stop)
+        if resume:
+            training.restore()
+        processes.gather(None)  # every process has looked at the folder before the run appears in it
+        training.go()
     return run
 
 
-def _prepare(
-    recipe: Recipe, training: SegmentationDataset, steps: int, device: torch.device
-) -> tuple[TrainingState, WeightsMeta]:
-    torch.manual_seed(recipe.seed)
-    labels = training.labels
-    model = create_model(recipe.model, len(labels), backbone=recipe.backbone, decoder_channels=recipe.decoder_channels)
-    start = load_backbone_weights(model, recipe.backbone_weights, input_range=recipe.input_range)
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = build_optimizer(
-        model,
-        recipe.optimizer,
-        backbone_lr=recipe.backbone_lr,
-        decoder_lr=recipe.decoder_lr,
-        weight_decay=recipe.weight_decay,
-        momentum=recipe.momentum,
-    )
-    schedule = poly_schedule(
-        optimizer, steps * recipe.epochs, warmup_steps=recipe.warmup_steps, power=recipe.poly_power
-    )
-    average = moving_average(model, recipe.ema_decay) if recipe.ema_decay else None
-    return TrainingState(model, average, optimizer, schedule), _meta(recipe, training, start)
+@dataclass
+class Training:
+    """A run in motion; `go` is the story."""
 
+    recipe: Recipe
+    run: RunDir
+    processes: Processes
+    data: RunData
+    state: TrainingState
+    meta: WeightsMeta
+    step: OptimizerStep
+    frozen: bool
+    checkpoints: Checkpoints
+    listener: Listener
+    stop: StopRequest
+    trackers: Trackers = field(init=False)
+    saved_at: float = field(default_factory=time.monotonic)
 
-def _meta(recipe: Recipe, training: SegmentationDataset, start: BackboneStart) -> WeightsMeta:
-    data = Source(
-        role="training data", name=f"{training.name} {training.split}", licence=training.licence, origin=training.name
-    )
-    arguments = {"backbone": recipe.backbone, "decoder_channels": recipe.decoder_channels}
-    return WeightsMeta(
-        network=recipe.model,
-        arguments={key: value for key, value in arguments.items() if value is not None},
-        labels=training.labels,
-        preprocess=start.preprocess,
-        recipe=recipe.to_toml(),
-        licence=training.licence,
-        sources=(data,) if start.source is None else (start.source, data),
-    )
+    def go(self) -> None:
+        """From the epoch and step of the state to the end of the recipe, or to a reason to stop."""
+        if self.processes.is_main:
+            self.run.keep_recipe(self.recipe)
+        done = self.data.stages.steps_before(self.state.epoch) + self.state.step
+        self.trackers = Trackers.start(self.processes, self.recipe.to_toml(), first_step=done)
+        stream: Iterator[Batch] = iter(())
+        fresh = True
+        while not self.state.finished:
+            stage = self.data.stages.at_epoch(self.state.epoch)
+            if fresh or self.data.stages.starts_at(self.state.epoch):
+                stream, fresh = self._stream(), False
+            self._learning_mode()
+            for batch in islice(stream, stage.steps - self.state.step):
+                self._learn(batch)
+                if self._pause():
+                    self.trackers.end()
+                    return
+            self._end_epoch()
+        self.trackers.end()
 
+    def restore(self) -> None:
+        """Set everything as the last usable checkpoint has it; a run that had none yet starts from its beginning."""
+        saved = self.checkpoints.load(self.listener.say)
+        if saved is None:
+            return
+        self.state.load_dict(saved["state"])
+        randoms = saved["random"]
+        if len(randoms) == self.processes.count:
+            restore_random_state(randoms[self.processes.number])
+        else:
+            self.listener.say(
+                f"The run had {len(randoms)} processes and has {self.processes.count} now: it goes on well, but not bit for bit."
+            )
+        if self.processes.is_main:
+            self.run.forget_after(self.state.epoch)
+        self.listener.say(f"Resumed at epoch {self.state.epoch + 1}, step {self.state.step + 1}.")
 
-def _identity(training: SegmentationDataset) -> list[str]:
-    """What must not change between a run and its resumption, besides the recipe."""
-    return [training.name, training.split, str(len(training)), *training.labels.class_names]
-
-
-def _balanced(recipe: Recipe, training: SegmentationDataset, listener: Listener, device: torch.device) -> Tensor | None:
-    if not recipe.class_weight_power:
-        return None
-    indices = listener.watch(range(len(training)), what="counting classes")
-    masks = (training.read_mask(training.samples[index].mask) for index in indices)
-    found = class_weights(masks, len(training.labels), power=recipe.class_weight_power)
-    named = ", ".join(
-        f"{name} {weight:.2f}" for name, weight in zip(training.labels.class_names, found.tolist(), strict=True)
-    )
-    listener.say(f"Class weights: {named}.")
-    return found.to(device)
-
-
-def _accelerator(precision: str, device: torch.device) -> Accelerator:
-    """Mixed precision and gradient scaling; the model and the batches are placed by us."""
-    # Another run of this process may have had another precision.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(
-        mixed_precision=_precision(precision, device), cpu=device.type == "cpu", device_placement=False
-    )
-    if accelerator.num_processes > 1:
-        raise RunError(f"{accelerator.num_processes} processes were launched; training runs in one process as yet.")
-    return accelerator
-
-
-def _precision(precision: str, device: torch.device) -> str:
-    if precision == "auto":
-        precision = "bfloat16" if computes_bfloat16_fast(device) else "float32"
-    return "bf16" if precision == "bfloat16" else "no"
-
-
-def computes_bfloat16_fast(device: torch.device) -> bool:
-    """Whether the device has instructions for bfloat16; without them it is emulated, many times slower than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    on_cpu: bool = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return device.type == "cpu" and on_cpu
-
-
-def _training_mode(state: TrainingState, recipe: Recipe) -> None:
-    state.model.train()
-    if recipe.freeze_batch_norm:
-        freeze_batch_norm(state.model)
-
-
-def _transform(recipe: Recipe, epoch: int, meta: WeightsMeta) -> TrainTransform:
-    late = epoch >= recipe.epochs - recipe.late_epochs
-    mean = meta.preprocess.mean
-    return TrainTransform(
-        crop_size=recipe.late_crop_size if late and recipe.late_crop_size else recipe.crop_size,
-        scale_range=recipe.late_scale_range if late and recipe.late_scale_range else recipe.scale_range,
-        flip=recipe.flip,
-        color_jitter=recipe.color_jitter,
-        fill=(255 * mean[0], 255 * mean[1], 255 * mean[2]),
-        ignore_index=meta.labels.ignore_index,
-    )
-
-
-def _on_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
-    images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
-    return images, batch.targets.to(device, non_blocking=True)
-
-
-def _finite(loss: Tensor, batch: Batch, training: SegmentationDataset, state: TrainingState) -> float:
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        names = ", ".join(training.samples[index].image.name for index in batch.indices)
-        raise RunError(
-            f"the loss became {value} in epoch {state.epoch + 1}, step {state.step + 1}, on {names}. The last checkpoint is "
-            "from before; lower the learning rates or look at these pictures."
+    def _stream(self) -> Iterator[Batch]:
+        """The batches from here to the end of the stage."""
+        stage = self.data.stages.at_epoch(self.state.epoch)
+        if self.recipe.reset_optimizer and self.state.epoch == stage.first_epoch and self.state.step == 0:
+            self.state.optimizer.state.clear()
+        return batches(
+            samples_of(stage, self.recipe, self.meta),
+            range(self.state.epoch, stage.first_epoch + stage.epochs),
+            batch_size=self.recipe.batch_size,
+            workers=self.recipe.workers,
+            first_step=self.state.step,
+            share=(self.processes.number, self.processes.count),
+            pin_memory=self.processes.device.type == "cuda",
         )
-    return value
+
+    def _learning_mode(self) -> None:
+        self.state.learner.train()
+        if self.frozen:
+            freeze_batch_norm(self.state.learner)
+
+    def _learn(self, batch: Batch) -> None:
+        """One optimiser step, and everything that moves with it."""
+        begun = time.monotonic()
+        images, targets = self._on_device(batch)
+        value = self.step(images, targets)
+        if not math.isfinite(value):
+            raise self._no_number(value, batch)
+        self.state.schedule.step()
+        if self.state.average is not None:
+            self.state.average.update_parameters(self.state.learner.network)
+        seconds = time.monotonic() - begun
+        self.state.step += 1
+        self.state.epoch_loss += value
+        self.state.epoch_seconds += seconds
+        report = self._report(value, seconds)
+        self.listener.stepped(report)
+        self.trackers.step(report)
+
+    def _on_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        device = self.processes.device
+        images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
+        return images, batch.targets.to(device, non_blocking=True)
+
+    def _pause(self) -> bool:
+        """Save when it is time or someone wants to stop; whether to stop. All processes decide alike."""
+        reason = self.stop.reason
+        due = time.monotonic() - self.saved_at > 60 * self.recipe.checkpoint_minutes and self.processes.is_main
+        wishes = self.processes.sum(torch.tensor([float(reason is not None), float(due)], device=self.processes.device))
+        stopping, saving = (wishes > 0).tolist()
+        if stopping or saving:
+            self._save()
+        if stopping:
+            self.listener.say(f"Stopped by {reason or 'another process'}; go on with --resume.")
+        return bool(stopping)
+
+    def _end_epoch(self) -> None:
+        state, recipe = self.state, self.recipe
+        steps = self.data.stages.at_epoch(state.epoch).steps
+        if self.processes.is_main:
+            self.run.log(epoch=state.epoch + 1, loss=state.epoch_loss / steps, seconds=state.epoch_seconds)
+        state.next_epoch()
+        state.finished = state.epoch == recipe.epochs
+        if self.data.validation is not None and (state.epoch % recipe.validate_every == 0 or state.finished):
+            self._validate()
+        elif self.data.validation is None and state.finished and self.processes.is_main:
+            weights.save(self.run.best, state.shipped_model, self.meta, half=True)
+        self._save()
+
+    def _validate(self) -> None:
+        """Score the weights as they would be shipped, from their file, and keep them if they are the best so far."""
+        assert self.data.validation is not None
+        state, validation = self.state, self.data.validation
+        trial = self.run.path / f".trial.{self.processes.number}.safetensors"
+        weights.save(trial, state.shipped_model, self.meta, half=True)
+        model, _ = weights.load(trial)
+        trial.unlink()
+        predictor = Predictor(model, self.meta, device=self.processes.device)
+        evaluation = evaluate(
+            predictor.predict_mask,
+            validation,
+            labels=self.meta.labels,
+            progress=lambda indices: self.listener.watch(indices, what="validating"),
+            share=(self.processes.number, self.processes.count),
+            gather=self.processes.gather,
+        )
+        best = evaluation.mean_iou > state.best_score
+        if best:
+            state.best_score, state.best_epoch = evaluation.mean_iou, state.epoch
+        patience = self.recipe.early_stopping * self.recipe.validate_every
+        if patience and state.epoch - state.best_epoch >= patience and not state.finished:
+            state.finished = True
+            self.listener.say(f"Stopped early: no better score since epoch {state.best_epoch}.")
+        if self.processes.is_main:
+            if best:
+                score = Score("mean_iou", evaluation.mean_iou, str(evaluation.protocol))
+                weights.save(self.run.best, model, replace(self.meta, scores=(score,)), half=True)
+            self.run.log(epoch=state.epoch, best=best, **evaluation.to_dict())
+            self.trackers.validation(
+                evaluation, prediction_grid(predictor, validation), step=self.data.stages.steps_before(state.epoch)
+            )
+            self.listener.validated(state.epoch, evaluation, best=best)
+
+    def _save(self) -> None:
+        randoms = self.processes.gather(random_state())
+        if self.processes.is_main:
+            state = {"state": self.state.to_dict(), "random": randoms}
+            self.checkpoints.save(state, epoch=self.state.epoch, step=self.state.step)
+        self.saved_at = time.monotonic()
+
+    def _no_number(self, value: float, batch: Batch) -> RunError:
+        pictures = self.data.stages.at_epoch(self.state.epoch).pictures
+        own = [pictures.sample(index).image.name for index in batch.indices]
+        names = ", ".join(name for part in self.processes.gather(own) for name in part)
+        return RunError(
+            f"the loss became {value} in epoch {self.state.epoch + 1}, step {self.state.step + 1}, on {names}. The last "
+            "checkpoint is from before; lower the learning rates or look at these pictures."
+        )
+
+    def _report(self, loss: float, seconds: float) -> StepReport:
+        rates = self.state.schedule.get_last_lr()
+        return StepReport(
+            epoch=self.state.epoch + 1,
+            epochs=self.recipe.epochs,
+            done=self.data.stages.steps_before(self.state.epoch) + self.state.step,
+            total=self.data.stages.total_steps,
+            loss=loss,
+            backbone_lr=float(rates[0]),
+            decoder_lr=float(rates[-1]),
+            seconds=seconds,
+        )
 
 
-def _report(recipe: Recipe, state: TrainingState, steps: int, loss: float, seconds: float) -> StepReport:
-    rates = state.schedule.get_last_lr()
-    return StepReport(
-        epoch=state.epoch + 1,
-        epochs=recipe.epochs,
-        done=state.epoch * steps + state.step,
-        total=recipe.epochs * steps,
-        loss=loss,
-        backbone_lr=float(rates[0]),
-        decoder_lr=float(rates[-1]),
-        seconds=seconds,
-    )
-
-
-def _validate(
-    state: TrainingState,
-    meta: WeightsMeta,
-    validation: SegmentationDataset,
+def _begin(
+    recipe: Recipe,
     run: RunDir,
-    device: torch.device,
+    processes: Processes,
+    data: RunData,
+    share: int,
     listener: Listener,
-) -> None:
-    """Score the weights as they would be shipped, from their file, and keep them if they are the best so far."""
-    candidate = run.path / "last" / "candidate.safetensors"
-    weights.save(candidate, state.shipped_model, meta, half=True)
-    model, _ = weights.load(candidate)
-    evaluation = evaluate(
-        Predictor(model, meta, device=device).predict_mask,
-        validation,
-        labels=meta.labels,
-        progress=lambda indices: listener.watch(indices, what="validating"),
+    stop: StopRequest,
+) -> Training:
+    """Build everything, and say what was decided."""
+    device = processes.device
+    if device.type == "cpu" and keep_freed_memory():
+        listener.say("Memory freed by a step is kept for the next one (glibc mallopt).")
+    pictures = "+".join(str(len(stage.pictures)) for stage in data.stages.stages)
+    where = f"{device}" if processes.count == 1 else f"{processes.count} processes, each on its {device.type}"
+    listener.say(f"Training {recipe.model} on {pictures} pictures, in {processes.arithmetic} on {where}.")
+    state, meta = build_state(recipe, data, device)
+    balanced = balanced_classes(recipe, data, listener)
+    loss = build_loss(recipe, meta, None if balanced is None else balanced.to(device))
+    optimizer = processes.prepared(state.optimizer)
+    state.scaler = processes.scaler
+    learner = processes.distributed(state.learner)
+    device_batch = fitting_device_batch(recipe, share, state.learner, loss, meta, processes)
+    frozen = freezes_batch_norm(recipe, device_batch)
+    if frozen:
+        listener.say("Batch norms keep their running statistics.")
+    if device_batch < share:
+        listener.say(f"{device_batch} pictures at once on a device, {-(-share // device_batch)} times for each step.")
+    return Training(
+        recipe=recipe,
+        run=run,
+        processes=processes,
+        data=data,
+        state=state,
+        meta=meta,
+        step=OptimizerStep(
+            processes, learner, loss, optimizer, meta.preprocess, device_batch, recipe.clip_grad_norm, listener.say
+        ),
+        frozen=frozen,
+        checkpoints=Checkpoints(run.path, fingerprint(recipe), data.identity),
+        listener=listener,
+        stop=stop,
     )
-    best = evaluation.mean_iou > state.best_score
-    if best:
-        state.best_score, state.best_epoch = evaluation.mean_iou, state.epoch
-        score = Score("mean_iou", evaluation.mean_iou, str(evaluation.protocol))
-        weights.save(run.best, model, replace(meta, scores=(score,)), half=True)
-    candidate.unlink()
-    run.log(epoch=state.epoch, best=best, **evaluation.to_dict())
-    listener.validated(state.epoch, evaluation, best=best)

@@ -1,40 +1,138 @@
-"""What training minimises."""
+"""What training minimises: cross-entropy on all pixels or the hardest, with soft Dice and Lovasz-softmax beside it.
 
-from collections.abc import Iterable
+Every loss here takes logits (N, C, H, W) at the targets' size and targets (N, H, W) int64 with class indices and the ignore
+index, and gives a scalar that is 0 where every pixel is ignored.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 
-def segmentation_loss(logits: Tensor, targets: Tensor, *, class_weights: Tensor | None, ignore_index: int) -> Tensor:
-    """Cross-entropy over the pixels that count, on logits resized bilinearly to the targets' size.
+@dataclass(frozen=True)
+class SegmentationLoss:
+    """The sum that a recipe asks for.
 
-    logits: (N, C, h, w).  targets: (N, H, W) int64, class indices and the ignore index.  class_weights: (C,) or None.
-    Returns a scalar; 0 where every pixel is ignored.
+    class_weights: (C,) for the cross-entropy, or None.  hardest: (threshold, share) of `hardest_cross_entropy`, or None.
+    dice_weight, lovasz_weight: of the added losses.  auxiliary_weight: of the same sum on each auxiliary head's logits.
     """
-    logits = F.interpolate(logits.float(), size=targets.shape[-2:], mode="bilinear", align_corners=False)
-    total = F.cross_entropy(logits, targets, weight=class_weights, ignore_index=ignore_index, reduction="sum")
-    counted = targets[targets != ignore_index]
-    norm = counted.numel() if class_weights is None else class_weights[counted].sum()
-    return total / torch.as_tensor(norm, dtype=total.dtype, device=total.device).clamp_min(1e-6)
+
+    ignore_index: int
+    class_weights: Tensor | None = None
+    hardest: tuple[float, float] | None = None
+    label_smoothing: float = 0.0
+    dice_weight: float = 0.0
+    lovasz_weight: float = 0.0
+    auxiliary_weight: float = 0.0
+
+    def __call__(self, logits: Sequence[Tensor], targets: Tensor) -> Tensor:
+        """logits: the network's, then those of the auxiliary heads, each (N, C, h, w) of any size.  Returns a scalar."""
+        main, *auxiliary = logits
+        loss = self._of_one(main, targets)
+        for coarser in auxiliary:
+            loss = loss + self.auxiliary_weight * self._of_one(coarser, targets)
+        return loss
+
+    def pixel_weight(self, targets: Tensor) -> Tensor:
+        """How much these targets count beside others of the same step: their valid pixels, each with its class's weight."""
+        valid = targets[targets != self.ignore_index]
+        if self.class_weights is None or self.hardest:
+            return torch.tensor(float(valid.numel()), device=targets.device)
+        return self.class_weights[valid].sum()
+
+    def _of_one(self, logits: Tensor, targets: Tensor) -> Tensor:
+        logits = F.interpolate(logits.float(), size=targets.shape[-2:], mode="bilinear", align_corners=False)
+        loss = self._cross_entropy(logits, targets)
+        if self.dice_weight:
+            loss = loss + self.dice_weight * soft_dice(logits, targets, self.ignore_index)
+        if self.lovasz_weight:
+            loss = loss + self.lovasz_weight * lovasz_softmax(logits, targets, self.ignore_index)
+        return loss
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        cross_entropy = partial(
+            F.cross_entropy,
+            weight=self.class_weights,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+        )
+        if self.hardest:
+            pixels = cross_entropy(logits, targets, reduction="none")
+            threshold, share = self.hardest
+            return hardest_mean(pixels, targets, logits, self.ignore_index, threshold=threshold, share=share)
+        total = cross_entropy(logits, targets, reduction="sum")
+        return total / self.pixel_weight(targets).clamp_min(1e-6)
 
 
-def class_weights(masks: Iterable[np.ndarray], num_classes: int, *, power: float) -> Tensor:
+def hardest_mean(
+    pixel_losses: Tensor, targets: Tensor, logits: Tensor, ignore_index: int, *, threshold: float, share: float
+) -> Tensor:
+    """Online hard example mining: the mean loss of the pixels whose class has a probability under `threshold`.
+
+    pixel_losses: (N, H, W).  share: of the valid pixels, the least that is kept, the largest losses first.
+    A. Shrivastava et al., CVPR 2016; in this form with Z. Wu et al. (arXiv:1605.06885).
+    """
+    valid = targets != ignore_index
+    losses = pixel_losses[valid]
+    if losses.numel() == 0:
+        return pixel_losses.sum() * 0
+    with torch.no_grad():
+        known = targets.masked_fill(~valid, 0)[:, None]
+        probabilities = logits.softmax(dim=1).gather(1, known)[:, 0][valid]
+        least = max(1, int(share * losses.numel()))
+        limit = torch.kthvalue(probabilities, least).values.clamp_min(threshold)
+    return losses[probabilities <= limit].mean()
+
+
+def soft_dice(logits: Tensor, targets: Tensor, ignore_index: int) -> Tensor:
+    """1 - mean Dice coefficient of the classes in the targets, on probabilities (F. Milletari et al., 3DV 2016)."""
+    valid = targets != ignore_index
+    probabilities = logits.softmax(dim=1).movedim(1, -1)[valid]
+    truth = F.one_hot(targets[valid], logits.shape[1]).to(probabilities.dtype)
+    present = truth.sum(dim=0) > 0
+    if not present.any():
+        return logits.sum() * 0
+    overlap = (probabilities * truth).sum(dim=0)[present]
+    size = (probabilities + truth).sum(dim=0)[present]
+    return 1 - (2 * overlap / size).mean()
+
+
+def lovasz_softmax(logits: Tensor, targets: Tensor, ignore_index: int) -> Tensor:
+    """The Lovasz extension of the Jaccard loss, the mean over the classes in the targets (M. Berman et al., CVPR 2018)."""
+    valid = targets != ignore_index
+    probabilities = logits.softmax(dim=1).movedim(1, -1)[valid]
+    labels = targets[valid]
+    losses = []
+    for index in torch.unique(labels).tolist():
+        truth = (labels == index).to(probabilities.dtype)
+        errors, order = (truth - probabilities[:, index]).abs().sort(descending=True)
+        losses.append(errors @ _jaccard_steps(truth[order]))
+    return torch.stack(losses).mean() if losses else logits.sum() * 0
+
+
+def _jaccard_steps(truth: Tensor) -> Tensor:
+    """How much the Jaccard loss grows with each further pixel that is wrong; truth: 0 and 1, in the order of the errors."""
+    total = truth.sum()
+    intersection = total - truth.cumsum(0)
+    union = total + (1 - truth).cumsum(0)
+    loss = 1 - intersection / union
+    return torch.cat([loss[:1], loss[1:] - loss[:-1]])
+
+
+def median_frequency_weights(pixels: ArrayLike, pixels_where_present: ArrayLike, *, power: float) -> Tensor:
     """Median-frequency balancing, tempered: weight = (median frequency / frequency) ** power (D. Eigen, R. Fergus, ICCV 2015).
 
-    masks: (H, W) uint8 class indices; other values do not count.  power: 0 gives ones, 1 the published rule.
-    A class's frequency is its share of pixels in the pictures where it occurs; an absent class gets weight 1.
-    Returns (num_classes,) float32.
+    pixels: (C,) of each class.  pixels_where_present: (C,) valid pixels of the pictures that hold the class.
+    power: 0 gives ones, 1 the published rule.  An absent class gets weight 1.  Returns (C,) float32.
     """
-    pixels = np.zeros(num_classes)
-    pixels_where_present = np.zeros(num_classes)
-    for mask in masks:
-        counts = np.bincount(mask.ravel(), minlength=256)[:num_classes]
-        pixels += counts
-        pixels_where_present += np.where(counts > 0, counts.sum(), 0)
+    pixels, where_present = np.asarray(pixels, float), np.asarray(pixels_where_present, float)
     present = pixels > 0
-    frequency = np.divide(pixels, pixels_where_present, out=np.ones(num_classes), where=present)
+    frequency = np.divide(pixels, where_present, out=np.ones_like(pixels), where=present)
     weights = np.where(present, (np.median(frequency[present]) / frequency) ** power, 1.0)
     return torch.from_numpy(weights).float()

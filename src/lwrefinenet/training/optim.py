@@ -1,11 +1,10 @@
-"""Optimisers, the learning-rate schedule and the moving average of the weights."""
+"""Optimisers, the moving average of the weights, and batch norms that stand still."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from lwrefinenet.models.refinenet import LightWeightRefineNet
@@ -19,26 +18,26 @@ def build_optimizer(
     decoder_lr: float,
     weight_decay: float,
     momentum: float,
+    decay_vectors: bool = False,
+    auxiliary: nn.Module | None = None,
 ) -> Optimizer:
-    """ "adamw" or "sgd", with one learning rate for the backbone and one for decoder and head; vectors are not decayed."""
+    """ "adamw" or "sgd", with one learning rate for the backbone and one for decoder, head and auxiliary heads.
+
+    decay_vectors: also on biases and batch norms, as published; these are spared otherwise.
+    """
     rest = [*model.decoder.parameters(), *model.head.parameters()]
+    if auxiliary is not None:
+        rest += auxiliary.parameters()
     groups = [
-        {"params": [p for p in parameters if (p.ndim > 1) == decayed], "lr": lr, "weight_decay": weight_decay * decayed}
+        {
+            "params": [p for p in parameters if (p.ndim > 1) == matrices],
+            "lr": lr,
+            "weight_decay": weight_decay if matrices or decay_vectors else 0.0,
+        }
         for parameters, lr in ((list(model.backbone.parameters()), backbone_lr), (rest, decoder_lr))
-        for decayed in (True, False)
+        for matrices in (True, False)
     ]
     return AdamW(groups) if kind == "adamw" else SGD(groups, momentum=momentum)
-
-
-def poly_schedule(optimizer: Optimizer, total_steps: int, *, warmup_steps: int, power: float) -> LambdaLR:
-    """Linear warm-up from near zero, then (1 - progress) ** power down to zero at `total_steps`; one call per step."""
-
-    def factor(step: int) -> float:
-        warmup = min(1.0, (step + 1) / (warmup_steps + 1))
-        decay: float = max(0.0, 1 - step / total_steps) ** power
-        return warmup * decay
-
-    return LambdaLR(optimizer, factor)
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:

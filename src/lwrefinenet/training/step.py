@@ -1,0 +1,126 @@
+"""One optimiser step on one batch, in as many parts as the memory of the device asks for."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lwrefinenet.errors import RunError
+from lwrefinenet.training.losses import SegmentationLoss
+from lwrefinenet.training.processes import Processes
+
+
+@dataclass
+class OptimizerStep:
+    """Forward, backward and update, the same whatever the number of parts and processes (but for batch-norm statistics).
+
+    learner: as `Processes.distributed` gives it.  prepare: (N, 3, H, W) uint8 to what the network wants.
+    device_batch: pictures at once; halved where they do not fit.  clip_grad_norm: 0 for none.
+    """
+
+    processes: Processes
+    learner: nn.Module
+    loss: SegmentationLoss
+    optimizer: Optimizer
+    prepare: Callable[[Tensor], Tensor]
+    device_batch: int
+    clip_grad_norm: float
+    say: Callable[[str], None]
+
+    def __call__(self, images: Tensor, targets: Tensor) -> float:
+        """Learn from this process's share of a batch, (N, 3, H, W) uint8 and (N, H, W).  Returns the loss of the whole batch.
+
+        A loss that is no finite number is returned without an update.  RunError where not even one picture fits.
+        """
+        while True:
+            try:
+                value = self._gradients(images, targets)
+            except RuntimeError as error:
+                if not ran_out_of_memory(error):
+                    raise
+                self._refuse_or_halve(error)
+            else:
+                break
+        if math.isfinite(value):
+            if self.clip_grad_norm:
+                self.processes.accelerator.clip_grad_norm_(self.learner.parameters(), self.clip_grad_norm)
+            self.optimizer.step()
+        return value
+
+    def _gradients(self, images: Tensor, targets: Tensor) -> float:
+        """Each part counts by its valid pixels among those of the whole batch, on all devices."""
+        self.optimizer.zero_grad(set_to_none=True)
+        whole = self.processes.sum(self.loss.pixel_weight(targets)).clamp_min(1e-6)
+        total = torch.zeros((), device=targets.device)
+        parts = list(zip(torch.split(images, self.device_batch), torch.split(targets, self.device_batch), strict=True))
+        for number, (some_images, some_targets) in enumerate(parts):
+            share = self.loss.pixel_weight(some_targets) / whole
+            if number < len(parts) - 1:
+                with self.processes.without_exchange(self.learner):
+                    total += self._backward(some_images, some_targets, share)
+            else:
+                total += self._backward(some_images, some_targets, share)
+        return float(self.processes.sum(total))
+
+    def _backward(self, images: Tensor, targets: Tensor, share: Tensor) -> Tensor:
+        with self.processes.accelerator.autocast():
+            logits = self.learner(self.prepare(images))
+        loss = self.loss(logits, targets) * share
+        self.processes.accelerator.backward(
+            loss * self.processes.count
+        )  # the exchange takes the mean over the processes
+        return loss.detach()
+
+    def _refuse_or_halve(self, error: RuntimeError) -> None:
+        half = self.device_batch // 2
+        if self.processes.count > 1:  # the others wait for this one's gradients
+            raise RunError(
+                f"process {self.processes.number} ran out of memory with {self.device_batch} pictures at once; go on with "
+                f"--resume --set device_batch={max(1, half)} (the step stays the same)."
+            ) from error
+        if half == 0:
+            raise RunError(
+                "not even one picture at a time fits the memory; set crop_size smaller or take a smaller model."
+            ) from error
+        self.device_batch = half
+        self.optimizer.zero_grad(set_to_none=True)
+        release_memory()
+        self.say(
+            f"Out of memory: from here on {half} pictures at once, with more parts per step; the batch stays the same."
+        )
+
+
+def ran_out_of_memory(error: RuntimeError) -> bool:
+    """Whether it says so, on a GPU or on a CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def release_memory() -> None:
+    """Give what a failed attempt held back to the GPU."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def fitting_batch(share: int, attempt: Callable[[int], None]) -> int:
+    """The largest of share, share/2, share/4, ... pictures at once for which `attempt` does not run out of memory.
+
+    RunError where not even one fits.
+    """
+    size = share
+    while True:
+        try:
+            attempt(size)
+        except RuntimeError as error:
+            if not ran_out_of_memory(error):
+                raise
+        else:
+            return size
+        release_memory()
+        if size == 1:
+            raise RunError(
+                "not even one picture at a time fits the memory; set crop_size smaller or take a smaller model."
+            )
+        size //= 2

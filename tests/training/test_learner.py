@@ -1,0 +1,22 @@
+import torch
+
+from lwrefinenet.training.learner import Learner
+
+
+def test_without_auxiliary_heads_a_learner_is_its_network(tiny_model):
+    learner = Learner(tiny_model, auxiliary=False)
+    images = torch.randn(1, 3, 64, 64)
+    (logits,) = learner(images)
+    assert torch.equal(logits, tiny_model(images))
+    assert len(list(learner.parameters())) == len(list(tiny_model.parameters()))
+
+
+def test_auxiliary_heads_classify_every_coarser_level(tiny_model):
+    learner = Learner(tiny_model, auxiliary=True)
+    images = torch.randn(1, 3, 64, 64)
+    main, *coarser = learner(images)
+    assert torch.equal(main, tiny_model(images))
+    assert [tuple(logits.shape) for logits in coarser] == [(1, 3, 2, 2), (1, 3, 4, 4), (1, 3, 8, 8)]
+    sum(logits.sum() for logits in coarser).backward()
+    assert tiny_model.head.weight.grad is None
+    assert all(head.weight.grad.abs().sum() > 0 for head in learner.heads)
