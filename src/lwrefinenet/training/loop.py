@@ -97,6 +97,7 @@ class Training:
             self.run.keep_recipe(self.recipe)
         done = self.data.stages.steps_before(self.state.epoch) + self.state.step
         self.trackers = Trackers.start(self.processes, self.recipe.to_toml(), first_step=done)
+        self.listener.say(f"Learning from epoch {self.state.epoch + 1}, step {self.state.step + 1} on.")
         stream: Iterator[Batch] = iter(())
         fresh = True
         while not self.state.finished:
@@ -127,7 +128,6 @@ class Training:
             )
         if self.processes.is_main:
             self.run.forget_after(self.state.epoch)
-        self.listener.say(f"Resumed at epoch {self.state.epoch + 1}, step {self.state.step + 1}.")
 
     def _stream(self) -> Iterator[Batch]:
         """The batches from here to the end of the stage."""

@@ -49,7 +49,8 @@ class Processes:
             log_with=_installed(trackers) or None,
             project_config=ProjectConfiguration(logging_dir=None if folder is None else str(folder)),
         )
-        return cls(accelerator, accelerator.device if accelerator.num_processes > 1 else device)
+        own = accelerator.num_processes > 1 and device.type != "cpu"
+        return cls(accelerator, accelerator.device if own else device)
 
     @property
     def count(self) -> int:

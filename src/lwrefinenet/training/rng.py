@@ -1,10 +1,17 @@
-"""Every random generator of this process, taken down and set again."""
+"""Every random generator of this process: seeded, taken down and set again."""
 
 import random
 from typing import Any
 
 import numpy as np
 import torch
+
+
+def seed_all(seed: int) -> None:
+    """Start every generator of this process from one number."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def random_state() -> dict[str, Any]:

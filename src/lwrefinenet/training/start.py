@@ -24,6 +24,7 @@ from lwrefinenet.training.optim import build_optimizer, moving_average
 from lwrefinenet.training.processes import Processes
 from lwrefinenet.training.progress import Listener
 from lwrefinenet.training.recipe import Recipe
+from lwrefinenet.training.rng import seed_all
 from lwrefinenet.training.stages import Stage, Stages, build_stages, learning_rate_schedule
 from lwrefinenet.training.state import TrainingState
 from lwrefinenet.training.step import fitting_batch
@@ -69,7 +70,7 @@ def open_data(recipe: Recipe, roots: Mapping[str, Path]) -> RunData:
 
 def build_state(recipe: Recipe, data: RunData, device: torch.device) -> tuple[TrainingState, WeightsMeta]:
     """The network with its backbone's weights, optimiser, schedule and average; and what its weights will say of themselves."""
-    torch.manual_seed(recipe.seed)
+    seed_all(recipe.seed)
     labels = data.labels_source.labels
     model = create_model(recipe.model, len(labels), backbone=recipe.backbone, decoder_channels=recipe.decoder_channels)
     start = load_backbone_weights(model, recipe.backbone_weights, input_range=recipe.input_range)
