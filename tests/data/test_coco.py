@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+from pycocotools.coco import COCO
 
 from lwrefinenet.data.layouts import open_dataset
 from lwrefinenet.errors import DataError, UsageError
@@ -38,6 +39,7 @@ def crowd(picture, category, rows):
 
 def write_coco(root, annotations, pictures=(139,)):
     names = {number: f"{number:012}.jpg" for number in pictures}
+    annotations = [{"id": number, **entry} for number, entry in enumerate(annotations, start=1)]
     content = {
         "images": [{"id": n, "file_name": name, "height": SIZE[0], "width": SIZE[1]} for n, name in names.items()],
         "categories": [{"id": number, "name": name} for number, name in CATEGORIES.items()],
@@ -76,6 +78,15 @@ def test_small_instances_lie_before_large_ones_and_both_before_crowds(root):
     dataset = open_dataset(root)
     assert (dataset.name, dataset.split, dataset.labels) == ("coco", "val", VOC)
     assert np.array_equal(dataset[0][1], expected_mask())
+
+
+def test_each_instance_covers_what_pycocotools_own_reader_says(root):
+    coco = COCO(root / "annotations" / "instances_val2017.json")
+    person, table = (coco.loadAnns(coco.getAnnIds(catIds=[number], iscrowd=False))[0] for number in (1, 67))
+    mask = open_dataset(root)[0][1]
+    assert np.array_equal(mask == voc_class("person"), coco.annToMask(person) == 1)
+    covered = coco.annToMask(table) & ~coco.annToMask(person)
+    assert np.array_equal(mask == voc_class("diningtable"), covered == 1)
 
 
 def test_only_pictures_with_more_than_1000_pixels_of_vocs_classes_count(tmp_path):

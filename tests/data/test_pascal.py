@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from scipy.io import savemat
+from torchvision.datasets import SBDataset
 
 from lwrefinenet.data.layouts import open_dataset
 from lwrefinenet.errors import DataError, UsageError
@@ -97,6 +98,13 @@ def test_sbd_masks_come_out_of_their_matlab_files(tmp_path, above):
     assert (dataset.name, dataset.labels.name) == ("sbd", "voc")
     assert np.array_equal(dataset[0][1], columns(0, 12, 20))
     assert np.array_equal(pickle.loads(pickle.dumps(dataset))[0][1], dataset[0][1])
+
+
+def test_sbd_masks_are_those_that_torchvision_reads(tmp_path):
+    write_sbd(tmp_path, val=["2008_000003", "2008_000004"])
+    dataset = open_dataset(tmp_path)
+    theirs = SBDataset(tmp_path, "val", mode="segmentation")
+    assert all(np.array_equal(dataset[index][1], np.array(theirs[index][1])) for index in range(2))
 
 
 def test_train_noval_leaves_out_what_voc_scores_on(tmp_path):

@@ -51,11 +51,11 @@ class InstanceMasks:
         """path: annotation file / picture id.  Returns (H, W) uint8: VOC's classes, 0 where there is none, 255 for crowds."""
         tools = _pycocotools()
         size, regions = self.pictures[int(path.name)]
-        mask = np.zeros(size, dtype=np.uint8)
+        mask = np.zeros(size, dtype=np.uint8, order="F")  # in columns, as run lengths are: twice as fast
         for region in regions:
             inside = tools.decode({"size": list(size), "counts": region.counts})
-            mask[inside.astype(bool)] = region.value
-        return mask
+            np.copyto(mask, region.value, where=inside.view(bool))
+        return np.ascontiguousarray(mask)
 
 
 def coco(root: Path, split: str) -> SegmentationDataset:
