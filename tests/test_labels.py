@@ -8,6 +8,7 @@ from lwrefinenet.labels import (
     CAMVID,
     CITYSCAPES,
     CONTEXT,
+    CONTEXT_59,
     KITTI,
     LABEL_SETS,
     NYU,
@@ -20,7 +21,16 @@ from lwrefinenet.labels import (
 
 @pytest.mark.parametrize(
     ("labels", "count"),
-    [(VOC, 21), (PERSON_PART, 7), (CONTEXT, 60), (NYU, 40), (CAMVID, 11), (CITYSCAPES, 19), (KITTI, 6)],
+    [
+        (VOC, 21),
+        (PERSON_PART, 7),
+        (CONTEXT, 60),
+        (CONTEXT_59, 59),
+        (NYU, 40),
+        (CAMVID, 11),
+        (CITYSCAPES, 19),
+        (KITTI, 6),
+    ],
     ids=lambda value: getattr(value, "name", value),
 )
 def test_class_counts_are_the_benchmarks(labels, count):
@@ -29,7 +39,7 @@ def test_class_counts_are_the_benchmarks(labels, count):
 
 
 def test_table_finds_each_set_by_its_name():
-    assert sorted(LABEL_SETS) == ["camvid", "cityscapes", "context", "kitti", "nyu", "person_part", "voc"]
+    assert sorted(LABEL_SETS) == ["camvid", "cityscapes", "context", "context59", "kitti", "nyu", "person_part", "voc"]
     assert all(name == labels.name for name, labels in LABEL_SETS.items())
 
 
@@ -82,6 +92,11 @@ def test_context_starts_with_the_classes_of_voc_and_goes_on_by_its_own_order():
     assert CONTEXT.class_names[21] == "bag"
     assert CONTEXT.class_names[42:44] == ("curtain", "platform")
     assert CONTEXT.class_names[59] == "wood"
+
+
+def test_context_without_background_keeps_order_and_colours():
+    assert CONTEXT_59.class_names == CONTEXT.class_names[1:]
+    assert CONTEXT_59.palette[0] == (128, 0, 0)
 
 
 def test_camvid_shows_the_same_colours_as_kitti_for_what_both_hold():

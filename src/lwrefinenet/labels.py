@@ -78,6 +78,8 @@ CONTEXT = _with_voc_palette(
     "road, rock, shelves, sidewalk, sky, snow, bedclothes, track, tree, truck, wall, water, window, wood",
 )
 
+CONTEXT_59 = LabelSet("context59", CONTEXT.class_names[1:], CONTEXT.palette[1:])  # without background
+
 NYU = _with_voc_palette(
     "nyu",
     "wall, floor, cabinet, bed, chair, sofa, table, door, window, bookshelf, picture, counter, blinds, desk, shelves, "
@@ -141,5 +143,5 @@ KITTI = _with_own_palette(
 )
 
 LABEL_SETS: dict[str, LabelSet] = {
-    labels.name: labels for labels in (VOC, PERSON_PART, CONTEXT, NYU, CAMVID, CITYSCAPES, KITTI)
+    labels.name: labels for labels in (VOC, PERSON_PART, CONTEXT, CONTEXT_59, NYU, CAMVID, CITYSCAPES, KITTI)
 }

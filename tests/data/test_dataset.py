@@ -6,6 +6,7 @@ from lwrefinenet.data.dataset import ConcatenatedDataset
 from lwrefinenet.data.folder import folder_dataset
 from lwrefinenet.data.layouts import open_dataset
 from lwrefinenet.errors import DataError
+from tests.pictures import write_list
 from tests.shapes import shapes_picture, write_shapes
 
 
@@ -78,6 +79,47 @@ def test_a_faulty_description_is_one_clear_sentence(root, text, message):
         folder_dataset(root, "train")
 
 
+def flatten(root, lines):
+    """The set without folders per split, and a list of the pictures of `train`."""
+    for folder in ("images", "masks"):
+        for path in sorted((root / folder / "train").iterdir()):
+            path.rename(root / folder / path.name)
+        (root / folder / "train").rmdir()
+    write_list(root / "train.txt", *lines)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [("002", "000"), ("002.png", "images/000.png"), ("images/002.png\tmasks/002.png", "images/000.png\tmasks/000.png")],
+    ids=["stems", "pictures", "pairs"],
+)
+def test_a_list_says_which_pictures_belong_to_a_split(root, lines):
+    flatten(root, lines)
+    dataset = folder_dataset(root, "train")
+    assert [sample.image.stem for sample in dataset.samples] == ["002", "000"]
+    assert np.array_equal(dataset[0][1], shapes_picture(seed=2)[1])
+
+
+def test_a_list_may_name_pictures_in_folders(root):
+    flatten(root, ["street/001.png"])
+    for folder in ("images", "masks"):
+        (root / folder / "street").mkdir()
+        (root / folder / "001.png").rename(root / folder / "street" / "001.png")
+    assert folder_dataset(root, "train").samples[0].mask == root / "masks" / "street" / "001.png"
+
+
+def test_a_stem_without_picture_is_named_with_its_list(root):
+    flatten(root, ["000", "nothing"])
+    with pytest.raises(DataError, match=r"images/nothing: no such file, but .*train\.txt calls for it"):
+        folder_dataset(root, "train")
+    (root / "train.txt").write_text("\n")
+    with pytest.raises(DataError, match=r"train\.txt: is empty"):
+        folder_dataset(root, "train")
+    (root / "train.txt").unlink()
+    with pytest.raises(DataError, match=r"images/train: no such folder.*or a list of them in .*train\.txt"):
+        folder_dataset(root, "train")
+
+
 def test_camvid_layout_is_recognised_and_void_is_ignored(tmp_path):
     for folder, array in (("test", np.zeros((4, 5, 3), np.uint8)), ("testannot", np.full((4, 5), 11, np.uint8))):
         (tmp_path / folder).mkdir()
@@ -101,7 +143,7 @@ def test_nyu_layout_is_recognised_and_the_published_crop_is_625x468(tmp_path):
 
 
 def test_a_folder_of_no_known_layout_says_what_is_expected(tmp_path):
-    with pytest.raises(DataError, match=r"Expected dataset\.toml .* trainannot/ .* train\.txt"):
+    with pytest.raises(DataError, match=r"Expected one of: dataset\.toml .* trainannot/ .* train\.txt"):
         open_dataset(tmp_path)
 
 

@@ -18,7 +18,11 @@ Crop = tuple[slice, slice]  # rows, columns
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture and the mask that belongs to it."""
+    """A picture and the mask that belongs to it.
+
+    mask: its file, or the place of a mask that lies in no file of its own: `annotations.json/PICTURE_ID`, for the data
+    set's `decode` to understand.
+    """
 
     image: Path
     mask: Path
@@ -53,7 +57,8 @@ class SegmentationDataset:
 
     mask_values: what a stored value means, where it is not simply the class index (void classes, merged ones); values that
     are not in it are errors.
-    decode: reads the stored values (H, W) uint8 of a mask file; a module-level function, so that workers can have it.
+    decode: from a sample's mask to its stored values, (H, W) uint8; a module-level function or an object that can be
+    pickled, so that workers can have it.
     crop: the part of every picture that counts, if not the whole.  void_rule: in words, for the protocol of a score.
     """
 
@@ -97,7 +102,7 @@ class SegmentationDataset:
         return (pixels, mask) if self.crop is None else (pixels[self.crop], mask[self.crop])
 
     def read_mask(self, path: Path) -> np.ndarray:
-        """A mask file's values as class indices (H, W) uint8; DataError for a value that is no class."""
+        """A mask's values as class indices (H, W) uint8; DataError for a value that is no class."""
         values = self.decode(path)
         table, known = self.value_table()
         if not known[values].all():
@@ -186,11 +191,17 @@ def concatenated(parts: Sequence[SegmentationDataset]) -> LabelledPictures:
     return parts[0] if len(parts) == 1 else ConcatenatedDataset(tuple(parts))
 
 
-def paired_by_stem(images: Path, masks: Path) -> tuple[Sample, ...]:
-    """The pictures of one folder with the masks `STEM.png` of another, sorted; DataError for a folder or mask that is missing."""
+def paired_by_stem(images: Path, masks: Path, *, or_list: Path | None = None) -> tuple[Sample, ...]:
+    """The pictures of one folder with the masks `STEM.png` of another, sorted; DataError for a folder or mask that is missing.
+
+    or_list: the list that would have served as well, for the message.
+    """
     for folder in (images, masks):
         if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder; pictures are expected in {images} and masks in {masks}.")
+            instead = f", or a list of them in {or_list}" if or_list else ""
+            raise DataError(
+                f"{folder}: no such folder; pictures are expected in {images} and masks in {masks}{instead}."
+            )
     pictures = sorted(path for path in images.iterdir() if path.suffix.lower() in READABLE_SUFFIXES)
     samples = tuple(Sample(path, masks / f"{path.stem}.png") for path in pictures)
     if not samples:

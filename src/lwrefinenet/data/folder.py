@@ -1,11 +1,13 @@
-"""A data set of one's own: `images/{train,val}/`, `masks/{train,val}/` with the same stems, and `dataset.toml`."""
+"""A data set of one's own: pictures, masks with the same stems, and `dataset.toml`."""
 
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from lwrefinenet.data.dataset import SegmentationDataset, paired_by_stem
+from lwrefinenet.data.dataset import Sample, SegmentationDataset, paired_by_stem
+from lwrefinenet.data.lists import listed, read_lines, read_pairs
 from lwrefinenet.errors import DataError
+from lwrefinenet.images import READABLE_SUFFIXES
 from lwrefinenet.labels import LabelSet, voc_palette
 
 DESCRIPTION = "dataset.toml"
@@ -13,8 +15,11 @@ FIELDS = ("class_names", "palette", "ignore_index", "merge", "licence")
 
 
 def folder_dataset(root: Path, split: str) -> SegmentationDataset:
-    """Read a folder of pictures and index masks.
+    """Read a folder of pictures and index masks: `images/SPLIT/` and `masks/SPLIT/`, or lists.
 
+    A list `SPLIT.txt` beside `images/` and `masks/` serves where those have no folder for the split.  Its lines are stems
+    (`0001`), pictures in `images/` (`street/0001.jpg`, its mask in `masks/street/0001.png`), or pairs relative to the root
+    with a tab between picture and mask.
     `dataset.toml` holds `class_names = [...]` and may hold `palette` ([r, g, b] per class), `ignore_index` (255),
     `merge` (a table: class name -> the class that it becomes part of) and `licence`.
     DataError, naming the file, for what does not fit.
@@ -42,11 +47,27 @@ def folder_dataset(root: Path, split: str) -> SegmentationDataset:
         name=labels.name,
         split=split,
         labels=labels,
-        samples=paired_by_stem(root / "images" / split, root / "masks" / split),
+        samples=_samples(root, split),
         mask_values={value: kept.index(merge.get(name, name)) for value, name in enumerate(names)},
         void_rule=f"value {labels.ignore_index} ignored",
         licence=description.get("licence", "unknown"),
     )
+
+
+def _samples(root: Path, split: str) -> tuple[Sample, ...]:
+    images, masks, names = root / "images", root / "masks", root / f"{split}.txt"
+    if (images / split).is_dir() or not names.is_file():
+        return paired_by_stem(images / split, masks / split, or_list=names)
+    lines = read_lines(names)
+    if "\t" in lines[0]:
+        return read_pairs(names, root)
+    by_stem = {path.stem: path.name for path in sorted(images.glob("*")) if path.suffix.lower() in READABLE_SUFFIXES}
+    samples = []
+    for line in lines:
+        is_name = line.lower().endswith(READABLE_SUFFIXES)
+        picture = Path(line.removeprefix("images/") if is_name else by_stem.get(line, line))
+        samples.append(Sample(images / picture, masks / f"{picture.with_suffix('')}.png"))
+    return listed(samples, names)
 
 
 def _read(path: Path) -> dict[str, Any]:
