@@ -66,7 +66,7 @@ def recipe(**changes):
 
 
 def run(shapes, folder, the_recipe, listener=None, **settings):
-    return train(the_recipe, {"data": shapes}, folder, device=CPU, listener=listener or Quiet(), **settings)
+    return train(the_recipe, {"": shapes}, folder, device=CPU, listener=listener or Quiet(), **settings)
 
 
 def tensors(path):

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from lwrefinenet import weights as weights_files
-from lwrefinenet.cli.options import DeviceOption, Resize, ResizeOption
+from lwrefinenet.cli.options import DATA_HELP, DeviceOption, Resize, ResizeOption
 from lwrefinenet.console import evaluation_report, watched
-from lwrefinenet.data.layouts import open_dataset
+from lwrefinenet.data.layouts import READERS, open_dataset
+from lwrefinenet.data.stages import parse_data_arguments
 from lwrefinenet.evaluate import evaluate as run_evaluation
 from lwrefinenet.files import write_atomically
 from lwrefinenet.predict import Predictor
@@ -18,8 +19,10 @@ from lwrefinenet.provenance import provenance
 
 def evaluate(
     weights: Annotated[str, typer.Argument(help="A name from `lwrefinenet models`, or a .safetensors file.")],
-    data: Annotated[Path, typer.Option(help="Data folder: CamVid, NYU Depth v2, or your own with dataset.toml.")],
-    split: Annotated[str | None, typer.Option(help="By default test; val for a folder of your own.")] = None,
+    data: Annotated[str, typer.Option(help=f"{DATA_HELP} (NAME: {', '.join(READERS)}).")],
+    split: Annotated[
+        str | None, typer.Option(help="By default the one that scores are stated on: test, or val.")
+    ] = None,
     published_crop: Annotated[
         bool, typer.Option("--published-crop", help="NYU Depth v2: score the 625x468 part, as published.")
     ] = False,
@@ -29,7 +32,8 @@ def evaluate(
     output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
 ) -> None:
     """Score weights on a labelled split: mean IoU, IoU per class, pixel accuracy, with their protocol."""
-    dataset = open_dataset(data, split, published_crop=published_crop)
+    ((name, root),) = parse_data_arguments([data]).items()
+    dataset = open_dataset(root, split, name=name if name in READERS else None, published_crop=published_crop)
     predictor = Predictor.from_weights(weights, device=device, resize=resize.value)
     evaluation = run_evaluation(
         predictor.predict_mask,

@@ -18,6 +18,7 @@ class Resize(StrEnum):
     BICUBIC = "bicubic"
 
 
+DATA_HELP = "Data folder, [NAME=]DIR: your own with dataset.toml, or a benchmark as it lies on disk"
 WeightsOption = Annotated[str, typer.Option(help="A name from `lwrefinenet models`, or a .safetensors file.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda[:n] or mps.")]
 ResizeOption = Annotated[Resize, typer.Option(help="How logits are resized; bicubic is the published behaviour.")]

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from lwrefinenet.cli.options import DeviceOption, needs_extra
+from lwrefinenet.cli.options import DATA_HELP, DeviceOption, needs_extra
 from lwrefinenet.console import TrainingConsole, say
+from lwrefinenet.data.stages import parse_data_arguments
 from lwrefinenet.errors import UsageError
 from lwrefinenet.predict import resolve_device
 from lwrefinenet.training.recipe import Recipe, field_list
@@ -17,7 +18,7 @@ EPILOG = "Fields of a recipe, with their defaults:\n\n" + field_list()
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="Recipe file (TOML).")],
-    data: Annotated[Path, typer.Option(help="Data folder: CamVid, NYU Depth v2, or your own with dataset.toml.")],
+    data: Annotated[list[str], typer.Option(help=f"{DATA_HELP}; several are learnt from together, or in stages.")],
     output: Annotated[Path | None, typer.Option(help="Run folder; by default runs/RECIPE.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a field of the recipe: key=value.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
@@ -33,7 +34,7 @@ def train(
     with TrainingConsole() as listener:
         run = train_by_recipe(
             chosen,
-            {"data": data},
+            parse_data_arguments(data),
             output or Path("runs") / recipe.stem,
             device=resolve_device(device),
             listener=listener,

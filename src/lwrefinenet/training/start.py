@@ -1,6 +1,7 @@
 """What a run begins with: its data, its network, and everything that learns, built from the recipe."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lwrefinenet.data.dataset import LabelledPictures
-from lwrefinenet.data.layouts import open_dataset
+from lwrefinenet.data.stages import open_stage
 from lwrefinenet.data.transforms import TrainTransform
 from lwrefinenet.errors import RecipeError
 from lwrefinenet.meta import Source, WeightsMeta
@@ -59,13 +60,17 @@ class RunData:
 
 
 def open_data(recipe: Recipe, roots: Mapping[str, Path]) -> RunData:
-    """roots: data folders by name.  DataError or UsageError for what cannot be opened."""
-    root = next(iter(roots.values()))
-    training = open_dataset(root, recipe.train_split)
-    validation = open_dataset(root, recipe.val_split) if recipe.val_split else None
-    return RunData(
-        build_stages(recipe, [training], lambda pictures: steps_per_epoch(len(pictures), recipe.batch_size)), validation
-    )
+    """roots: data folders by name, as `parse_data_arguments` gives them.
+
+    Without stages of their own data, all folders are learnt from together; the last one validates, or what the recipe says.
+    DataError or UsageError for what cannot be opened.
+    """
+    expressions = recipe.stage_data or ("+".join(roots),)
+    training = [open_stage(expression, roots, recipe.train_split) for expression in expressions]
+    last = re.split(r"[+:]", expressions[-1].rpartition("+")[2])[0]
+    validation = open_stage(recipe.val_data or last, roots, recipe.val_split) if recipe.val_split else None
+    stages = build_stages(recipe, training, lambda pictures: steps_per_epoch(len(pictures), recipe.batch_size))
+    return RunData(stages, validation)
 
 
 def build_state(recipe: Recipe, data: RunData, device: torch.device) -> tuple[TrainingState, WeightsMeta]:
