@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -7,12 +8,14 @@ import torch
 
 from lwrefinenet import weights
 from lwrefinenet.data.folder import folder_dataset
-from lwrefinenet.errors import RunError, UsageError, WeightsError
+from lwrefinenet.errors import RecipeError, RunError, UsageError, WeightsError
 from lwrefinenet.evaluate import evaluate
 from lwrefinenet.models.zoo import create_model
 from lwrefinenet.predict import Predictor
 from lwrefinenet.training.loop import train
 from lwrefinenet.training.recipe import Recipe
+from lwrefinenet.training.run_dir import RunDir
+from lwrefinenet.training.start import freezes_batch_norm
 from tests.shapes import write_shapes
 
 CPU = torch.device("cpu")
@@ -243,3 +246,99 @@ def test_late_epochs_use_their_own_crops(shapes, tmp_path, monkeypatch):
     late = {"late_epochs": 1, "late_crop_size": [32, 40]}
     run(shapes, tmp_path / "run", recipe(epochs=2, val_split="", **late))
     assert seen == [(64, 80), (64, 80), (32, 40), (32, 40)]
+
+
+def test_stages_learn_from_their_own_data_with_their_own_rates(shapes, tmp_path):
+    other = write_shapes(tmp_path / "more", train=4)
+    seen = []
+    listener = Quiet(lambda report: seen.append((report.epoch, round(report.decoder_lr, 6))))
+    stages = {"stage_data": ["more", "shapes"], "stage_epochs": [1, 2], "stage_lr_scales": [1.0, 0.1]}
+    the_recipe = recipe(epochs=3, schedule="constant", warmup_steps=0, decoder_lr=0.01, reset_optimizer=True, **stages)
+    folders = {"more": other, "shapes": shapes}
+    done = train(the_recipe, folders, tmp_path / "run", device=CPU, listener=listener)
+    assert seen == [(1, 0.001), *[(2, 0.001)] * 2, *[(3, 0.001)] * 2]  # the rate of the next step: stage 1 has one
+    meta = weights.read_meta(done.best)
+    assert [source.name for source in meta.sources] == ["more train", f"{shapes.name} train"]
+    assert meta.scores[0].protocol.startswith(f"{shapes.name} val")
+
+
+def test_several_folders_without_stages_are_learnt_from_together(shapes, tmp_path):
+    other = write_shapes(tmp_path / "more", train=4)
+    listener = Quiet()
+    train(recipe(epochs=1), {"shapes": shapes, "more": other}, tmp_path / "run", device=CPU, listener=listener)
+    assert len(listener.losses) == (8 + 4) // 4
+
+
+def test_a_run_in_stages_stopped_between_them_and_resumed_gives_equal_weights(shapes, tmp_path):
+    folders = {"more": write_shapes(tmp_path / "more", train=4), "shapes": shapes}
+    stages = {"stage_data": ["more", "shapes+more"], "stage_epochs": [2, 1], "reset_optimizer": True}
+    the_recipe = recipe(epochs=3, validate_every=3, **stages)
+    train(the_recipe, folders, tmp_path / "whole", device=CPU, listener=Quiet())
+    stopped = Quiet(lambda report: report.done == 2 and os.kill(os.getpid(), signal.SIGTERM))
+    train(the_recipe, folders, tmp_path / "parts", device=CPU, listener=stopped)
+    train(the_recipe, folders, tmp_path / "parts", device=CPU, listener=Quiet(), resume=True)
+    expected, found = tensors(tmp_path / "whole/best.safetensors"), tensors(tmp_path / "parts/best.safetensors")
+    assert all(torch.equal(value, found[key]) for key, value in expected.items())
+
+
+def test_early_stopping_ends_a_run_that_gets_no_better(shapes, tmp_path):
+    listener = Quiet()
+    still = recipe(
+        epochs=9, backbone_lr=1e-30, decoder_lr=1e-30, ema_decay=0.0, freeze_batch_norm=True, early_stopping=2
+    )
+    run(shapes, tmp_path / "run", still, listener)
+    assert len(listener.losses) == 2 * 3  # the first epoch is the best, and two more were waited for
+    assert "Stopped early: no better score since epoch 1." in listener.sentences
+    again = Quiet()
+    run(shapes, tmp_path / "run", still, again, resume=True)
+    assert again.losses == []
+
+
+def test_a_run_folder_in_use_is_refused(shapes, tmp_path):
+    folder = RunDir(tmp_path / "run")
+    with folder.in_use(), pytest.raises(RunError, match="another process is training in this folder"):
+        run(shapes, tmp_path / "run", recipe())
+    run(shapes, tmp_path / "run", recipe(epochs=1))
+
+
+def test_batch_norms_are_frozen_by_default_for_small_batches_on_trained_backbones():
+    small, random = recipe(backbone_weights="auto"), recipe()
+    assert [freezes_batch_norm(small, size) for size in (7, 8)] == [True, False]
+    assert not freezes_batch_norm(random, 2)
+    assert freezes_batch_norm(recipe(freeze_batch_norm=True), 64)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss": "ohem"},
+        {"dice_weight": 0.5, "lovasz_weight": 0.5},
+        {"auxiliary_weight": 0.4},
+        {"label_smoothing": 0.1},
+        {"device_batch": 2},
+        {"precision": "bfloat16"},
+        {"scale_sampling": "uniform", "short_side": 96},
+    ],
+    ids=str,
+)
+def test_every_option_of_the_loss_and_step_reaches_the_run(shapes, tmp_path, settings):
+    plain, other = Quiet(), Quiet()
+    run(shapes, tmp_path / "plain", recipe(epochs=2, val_split=""), plain)
+    run(shapes, tmp_path / "other", recipe(epochs=2, val_split="", **settings), other)
+    assert plain.losses != other.losses
+    assert other.losses[-1] < other.losses[0]
+
+
+def test_float16_needs_a_gpu(shapes, tmp_path):
+    with pytest.raises(RecipeError, match='precision is "float16", which needs a CUDA GPU; this run is on cpu'):
+        run(shapes, tmp_path / "run", recipe(precision="float16"))
+
+
+def test_metrics_of_epochs_that_are_done_again_stand_once(shapes, tmp_path):
+    done = run(shapes, tmp_path / "run", recipe(epochs=2))
+    shutil.rmtree(done.path / "last")  # as after a kill: the metrics are ahead of the checkpoint
+    with done.metrics.open("a") as file:
+        file.write('{"epoch": 2, "mean_i')
+    run(shapes, tmp_path / "run", recipe(epochs=2), resume=True)
+    epochs = [json.loads(line)["epoch"] for line in done.metrics.read_text().splitlines()]
+    assert epochs == [1, 1, 2, 2]  # the loss and the score of each

@@ -1,0 +1,121 @@
+import copy
+import os
+
+import pytest
+import torch
+
+from lwrefinenet.errors import RunError
+from lwrefinenet.training.learner import Learner
+from lwrefinenet.training.losses import SegmentationLoss
+from lwrefinenet.training.optim import freeze_batch_norm
+from lwrefinenet.training.processes import Processes
+from lwrefinenet.training.step import OptimizerStep, fitting_batch
+
+IMAGES = torch.randint(0, 255, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+TARGETS = torch.randint(0, 3, (4, 64, 64), generator=torch.Generator().manual_seed(2))
+TARGETS[0, :50] = 255  # so that the parts do not weigh alike
+
+
+def step_of(model, device_batch, *, say=lambda sentence: None, clip=0.0, wrap=lambda learner: learner):
+    learner = Learner(copy.deepcopy(model), auxiliary=False).train()
+    freeze_batch_norm(learner)
+    optimizer = torch.optim.SGD(learner.parameters(), lr=0.1)
+    processes = Processes.start("float32", torch.device("cpu"))
+    loss = SegmentationLoss(ignore_index=255, class_weights=torch.tensor([0.5, 1.0, 3.0]))
+    prepared = processes.prepared(optimizer)
+    return OptimizerStep(
+        processes, wrap(learner), loss, prepared, lambda x: x.float() / 255, device_batch, clip, say
+    ), learner
+
+
+def parameters(learner):
+    return torch.cat([parameter.detach().flatten() for parameter in learner.parameters()])
+
+
+class SmallMemory(torch.nn.Module):
+    """A learner on a device that holds only so many pictures."""
+
+    def __init__(self, learner, limit):
+        super().__init__()
+        self.learner, self.limit = learner, limit
+
+    def forward(self, images):
+        if len(images) > self.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return self.learner(images)
+
+
+def test_a_step_in_parts_is_the_step_of_the_whole_batch(tiny_model):
+    whole, learner = step_of(tiny_model, 4)
+    parts, other = step_of(tiny_model, 1)
+    before = parameters(learner)
+    assert parts(IMAGES, TARGETS) == pytest.approx(whole(IMAGES, TARGETS), rel=1e-6)
+    assert not torch.equal(parameters(learner), before)
+    assert torch.allclose(parameters(learner), parameters(other), atol=1e-6)
+
+
+def test_parts_that_do_not_divide_evenly_are_the_same_step(tiny_model):
+    whole, learner = step_of(tiny_model, 4, clip=0.5)
+    parts, other = step_of(tiny_model, 3, clip=0.5)
+    assert parts(IMAGES, TARGETS) == pytest.approx(whole(IMAGES, TARGETS), rel=1e-6)
+    assert torch.allclose(parameters(learner), parameters(other), atol=1e-6)
+
+
+def test_out_of_memory_halves_the_parts_and_keeps_the_step(tiny_model):
+    sentences = []
+    small, other = step_of(tiny_model, 4, say=sentences.append, wrap=lambda learner: SmallMemory(learner, 1))
+    whole, learner = step_of(tiny_model, 4)
+    assert small(IMAGES, TARGETS) == pytest.approx(whole(IMAGES, TARGETS), rel=1e-6)
+    assert small.device_batch == 1
+    assert [sentence.split(":")[1] for sentence in sentences] == [
+        " from here on 2 pictures at once, with more parts per step; the batch stays the same.",
+        " from here on 1 pictures at once, with more parts per step; the batch stays the same.",
+    ]
+    assert torch.allclose(parameters(learner), parameters(other), atol=1e-6)
+
+
+def test_not_even_one_picture_in_memory_is_said(tiny_model):
+    small, _ = step_of(tiny_model, 2, wrap=lambda learner: SmallMemory(learner, 0))
+    with pytest.raises(RunError, match="not even one picture at a time fits the memory; set crop_size smaller"):
+        small(IMAGES, TARGETS)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(tiny_model):
+    step, _ = step_of(tiny_model, 4, wrap=lambda learner: torch.nn.Linear(1, 1))
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        step(IMAGES, TARGETS)
+    assert step.device_batch == 4
+
+
+def test_a_loss_that_is_no_number_moves_nothing(tiny_model):
+    step, learner = step_of(tiny_model, 4)
+    with torch.no_grad():
+        learner.network.head.bias.fill_(float("nan"))
+    before = parameters(learner)
+    assert step(IMAGES, TARGETS) != step(IMAGES, TARGETS)  # nan
+    assert torch.equal(parameters(learner).nan_to_num(7), before.nan_to_num(7))
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(9, 8), (4, 4), (3, 2), (1, 1)])
+def test_the_batch_that_fits_is_found_by_halving(limit, expected):
+    def attempt(size):
+        if size > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    assert fitting_batch(8, attempt) == expected
+
+
+def test_no_batch_that_fits_is_said():
+    def attempt(size):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(RunError, match="not even one picture"):
+        fitting_batch(8, attempt)
+
+
+def test_processes_alone_exchange_nothing():
+    processes = Processes.start("float32", torch.device("cpu"))
+    assert (processes.count, processes.number, processes.is_main) == (1, 0, True)
+    assert processes.gather("a") == ["a"]
+    assert processes.sum(torch.tensor(3.0)).item() == 3.0
+    assert "RANK" not in os.environ
