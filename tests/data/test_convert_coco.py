@@ -135,6 +135,7 @@ def test_polygons_stay_on_their_object_in_pictures_turned_by_exif(tmp_path, orie
     [
         ([[1, 1, 5, 5]], "at least three points"),
         ([[1, 1, 5, 5, 3, 3, 2]], "at least three points"),
+        ([[1, 1, 5, 1, 1e12, 5]], "far outside the picture"),
         ({"size": [6, 8], "counts": [1, 2]}, "do not add up"),
         ({"size": [8, 6], "counts": [48]}, "run lengths are for"),
         ({"size": [6, 8], "counts": LARGER}, "neither polygons nor run lengths"),

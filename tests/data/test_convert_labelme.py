@@ -135,6 +135,7 @@ def test_classes_must_name_every_label(tmp_path):
     [
         ({"shapes": [{**LEFT_HALF, "shape_type": "star"}]}, "shape 1: shape type 'star' is not known"),
         ({"shapes": [polygon("x", [[0, 0], [1, 1]])]}, "shape 1: a polygon has at least 3 points; got 2"),
+        ({"shapes": [polygon("x", [[0, 0], [1, 1], [1e30, 2]])]}, "shape 1: has a point far outside"),
         ({"shapes": [polygon("x", [[0, 0], [1], [2]])]}, "shape 1: points are"),
         ({"shapes": None}, "'shapes' should be a list"),
         ({"shapes": [{"points": []}]}, "a shape: 'label' should be a text"),

@@ -8,7 +8,9 @@ from lwrefinenet.data.convert.masks import found_colours, read_palette, read_rgb
 from lwrefinenet.data.convert.splits import with_splits
 from lwrefinenet.data.convert.target import Source, write_dataset
 from lwrefinenet.errors import DataError, UsageError
-from tests.foreign import left_half_painted, mask_file, pairs_of, picture_file
+from lwrefinenet.images import opened_image, upright
+from lwrefinenet.labels import CAMVID
+from tests.foreign import LEFT, left_half_painted, mask_file, pairs_of, picture_file
 
 ROAD, SKY, EDGE = (128, 64, 128), (70, 130, 180), (255, 255, 255)
 TABLE = "road = [128, 64, 128]\nsky = [70, 130, 180]\nignore = [255, 255, 255]\n"
@@ -73,7 +75,7 @@ def test_an_unknown_colour_is_an_error_with_file_colour_pixels_and_the_distance_
     near = (130, 65, 130)  # 3 away from ROAD
     source = write_source(tmp_path / "s", {"a": [[ROAD, SKY, SKY]], "b": [[near, near, SKY]]}, size=(1, 3))
     read = read_rgb(source, colours=colours_file(tmp_path))
-    with pytest.raises(DataError, match=r"b\.png: 2 pixels have the colour \[130, 65, 130\].*road.*--tolerance 3"):
+    with pytest.raises(DataError, match=r"b\.png: 2 pixels of the colour \[130, 65, 130\].*road.*--tolerance 3"):
         converted(read, tmp_path / "d")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["colours.toml", "s"]
     _, found = converted(read_rgb(source, colours=tmp_path / "colours.toml", tolerance=3), tmp_path / "d")
@@ -88,6 +90,22 @@ def test_without_a_table_nothing_is_guessed_but_the_colours_are_proposed(tmp_pat
     assert "class_0 = [128, 64, 128]  # 66.67 % of the pixels" in proposal
     table = read_colours(colours_file(tmp_path, proposal))
     assert table.meanings == {ROAD: 0, SKY: 1}
+
+
+def test_the_colours_of_a_known_set_are_proposed_under_its_names(tmp_path):
+    counts = dict.fromkeys(CAMVID.palette[:9], 5) | {(0, 0, 0): 5}
+    proposal = proposed_colours(counts)
+    table = read_colours(colours_file(tmp_path, proposal))
+    assert table.labels.class_names == CAMVID.class_names
+    assert table.meanings[0, 0, 0] == 255
+    assert '"sign symbol" = [192, 128, 128]' in proposal
+    assert "class_0" in proposed_colours(dict.fromkeys(CAMVID.palette[:9], 5) | {(1, 2, 3): 5})
+
+
+def test_masks_with_countless_colours_are_said_to_be_blurred():
+    proposal = proposed_colours({(n, 0, 0): 200 - n for n in range(50)})
+    assert "and 10 more colours on 17.72 % of the pixels" in proposal
+    assert "class_39 = [39, 0, 0]" in proposal
 
 
 def test_alpha_is_dropped_with_a_notice_or_ignored_if_asked(tmp_path):
@@ -212,14 +230,9 @@ def test_split_folders_are_kept_and_valid_means_val(tmp_path):
 
 
 def opened(root, path=None):
-    from lwrefinenet.images import opened_image
-
     with opened_image(path or next((root / "images").iterdir())) as image:
         return image
 
 
 def upright_mask(stored_pixels, orientation):
-    from lwrefinenet.images import upright
-    from tests.foreign import LEFT
-
     return upright((stored_pixels == LEFT).all(axis=2).astype(np.uint8), orientation)

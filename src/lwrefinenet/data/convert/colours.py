@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lwrefinenet.errors import DataError, UsageError
-from lwrefinenet.labels import Colour, LabelSet
+from lwrefinenet.labels import LABEL_SETS, Colour, LabelSet
 
 IGNORE = "ignore"
 LISTED = 40  # a set with more colours than this has blurred edges, not classes
@@ -68,22 +68,33 @@ def read_colours(path: Path, classes: Sequence[str] | None = None) -> ColourTabl
 
 
 def proposed_colours(counts: dict[Colour, int]) -> str:
-    """A colours file in TOML for colours found with these numbers of pixels, to be given names by hand; most frequent first."""
+    """A colours file in TOML for colours found with these numbers of pixels, most frequent first, to be named by hand.
+
+    Colours that all belong to the palette of one known label set are proposed under its names, in its order.
+    """
     total = sum(counts.values())
-    ranked = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
-    lines = ["# Give each colour its class name; the order is the order of the class indices."]
-    lines.append(
-        '# Colours of pixels that count nowhere: "ignore". Several colours of one class: [[r, g, b], [r, g, b]].'
-    )
-    for number, (colour, count) in enumerate(ranked[:LISTED]):
-        lines.append(f"class_{number} = {list(colour)}  # {100 * count / total:.2f} % of the pixels")
-    if len(ranked) > LISTED:
-        rest = sum(count for _, count in ranked[LISTED:])
-        lines.append(
-            f"# and {len(ranked) - LISTED} more colours on {100 * rest / total:.2f} % of the pixels: these masks were blurred "
-            "or compressed."
-        )
-        lines.append("# Keep the true colours above, delete the others, and convert with --tolerance N.")
+    shares = {colour: f"{100 * counts[colour] / total:.2f} % of the pixels" for colour in sorted(counts)}
+    lines = [
+        "# Give each colour its class name; the order is the order of the class indices.",
+        '# Colours of pixels that count nowhere: "ignore". Several colours of one class: [[r, g, b], [r, g, b]].',
+    ]
+    if labels := _recognised(set(counts)):
+        named = dict(zip(labels.palette, labels.class_names, strict=True))
+        lines.append(f"# These are the colours of {labels.name}, so its names are proposed: check them.")
+    else:
+        ranked = sorted(counts, key=lambda colour: (-counts[colour], colour))
+        named = {colour: f"class_{number}" for number, colour in enumerate(ranked[:LISTED])}
+    rest = [] if len(counts) > LISTED else sorted(set(counts) - set(named))
+    for colour, name in (*named.items(), *((colour, IGNORE) for colour in rest)):
+        key = name if name.isidentifier() and name.isascii() else json.dumps(name)
+        lines.append(f"{key} = {list(colour)}  # {shares.get(colour, 'not found')}")
+    if len(counts) > LISTED:
+        others = sum(count for colour, count in counts.items() if colour not in named)
+        lines += [
+            f"# and {len(counts) - len(named)} more colours on {100 * others / total:.2f} % of the pixels: these masks were "
+            "blurred or compressed.",
+            "# Keep the true colours above, delete the others, and convert with --tolerance N.",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -125,6 +136,13 @@ def colour_of(code: int) -> Colour:
     return code >> 16, code >> 8 & 255, code & 255
 
 
+def _recognised(found: set[Colour]) -> LabelSet | None:
+    """The one known label set whose palette holds all of these colours, black and white aside, and at least three."""
+    telling = found - {(0, 0, 0), (255, 255, 255)}
+    fitting = [labels for labels in LABEL_SETS.values() if telling <= set(labels.palette)]
+    return fitting[0] if len(fitting) == 1 and len(telling) >= 3 else None
+
+
 def _unknown_colour(
     name: str,
     table: ColourTable,
@@ -140,14 +158,18 @@ def _unknown_colour(
     colour, meaning = known[nearest[worst]]
     called = IGNORE if meaning == table.labels.ignore_index else table.labels.class_names[meaning]
     others = (
-        "" if len(unknown) == 1 else f" (and {len(unknown) - 1} more colours, {counts[unknown].sum()} pixels in all)"
+        "" if len(unknown) == 1 else f" (and {len(unknown) - 1} more colours, {_pixels(counts[unknown].sum())} in all)"
     )
     needed = int(np.ceil(distance[unknown].max()))
     return (
-        f"{name}: {counts[worst]} pixels have the colour {seen[worst].tolist()}{others}, which {table.where} does not know; "
+        f"{name}: {_pixels(counts[worst])} of the colour {seen[worst].tolist()}{others}, which {table.where} does not know; "
         f'the nearest is {list(colour)}, {called}. Add it there (pixels that count nowhere: "{IGNORE}"), or, if the mask was '
         f"blurred or compressed, take the nearest colour with --tolerance {needed}."
     )
+
+
+def _pixels(count: int) -> str:
+    return f"{count} pixel{'s' if count != 1 else ''}"
 
 
 def _pairs_of_toml(path: Path, text: str) -> list[tuple[str, Colour]]:

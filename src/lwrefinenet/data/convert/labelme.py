@@ -31,6 +31,7 @@ from lwrefinenet.labels import LabelSet
 
 IGNORED, UNLABELLED = "__ignore__", "_background_"
 LINE_WIDTH, POINT_RADIUS = 10, 5
+FAR = 10  # picture sizes; points beyond are no labelling but damage
 PLACES = ("images", "labels", "annotations", "json")  # folders that are no part of a picture's name
 SIZED = "states the size"
 
@@ -66,6 +67,8 @@ def shape_mask(shape: dict[str, Any], size: tuple[int, int], where: str) -> NDAr
     canvas = PIL.Image.new("1", (size[1], size[0]))
     draw = ImageDraw.Draw(canvas)
     points = _points(shape, where)
+    if points and np.abs(points).max() > FAR * max(size):
+        raise DataError(f"{where}: has a point far outside the picture, which is {size[1]}x{size[0]}.")
     kind = shape.get("shape_type") or "polygon"
     needed = {
         "polygon": 3,

@@ -10,6 +10,8 @@ from pycocotools import mask as run_lengths
 
 from lwrefinenet.errors import DataError
 
+FAR = 10  # picture sizes; points beyond are no labelling but damage, and break the arithmetic of pycocotools
+
 
 @dataclass(frozen=True, eq=False)
 class Instance:
@@ -32,7 +34,7 @@ def runs_of(segmentation: Any, size: tuple[int, int], name: str) -> Mapping[str,
     height, width = size
     try:
         if isinstance(segmentation, list):
-            _check_polygons(segmentation, name)
+            _check_polygons(segmentation, size, name)
             segmentation = run_lengths.merge(run_lengths.frPyObjects(segmentation, height, width))
         if tuple(segmentation["size"]) != size:
             raise DataError(
@@ -64,11 +66,11 @@ def painted(instances: Sequence[Instance], size: tuple[int, int], background: in
     return mask
 
 
-def _check_polygons(polygons: Sequence[Any], name: str) -> None:
+def _check_polygons(polygons: Sequence[Any], size: tuple[int, int], name: str) -> None:
     for polygon in polygons:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             raise DataError(
                 f"{name}: a polygon is a list of at least three points, [x, y, x, y, x, y]; got {str(polygon)[:80]}."
             )
-        if not np.isfinite(np.array(polygon, dtype=float)).all():
-            raise DataError(f"{name}: a polygon holds a number that is not finite.")
+        if not (np.abs(np.array(polygon, dtype=float)) <= FAR * max(size)).all():
+            raise DataError(f"{name}: a polygon has a point far outside the picture, or none: {str(polygon)[:80]}.")

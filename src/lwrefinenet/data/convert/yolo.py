@@ -125,7 +125,7 @@ def _pictures(path: Path, description: dict[str, Any], split: str) -> Iterator[t
             pictures = sorted(p for p in place.rglob("*") if p.suffix.lower() in READABLE_SUFFIXES and p.is_file())
             yield from ((place, picture) for picture in pictures)
             continue
-        for line in filter(None, map(str.strip, place.read_text(encoding="utf-8").splitlines())):
+        for line in filter(None, map(str.strip, place.read_text(encoding="utf-8", errors="replace").splitlines())):
             picture = place.parent / line
             if not picture.is_file():
                 raise DataError(f"{place}: the picture {line} is not there; looked for {picture}.")
