@@ -216,6 +216,15 @@ def test_what_cannot_be_converted_is_one_sentence(run, tmp_path, monkeypatch, ar
     assert [path.name for path in tmp_path.iterdir()] == ["labelled"]
 
 
+def test_polygons_without_pycocotools_say_what_to_install(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    for name in ("coco", "yolo", "polygons"):
+        monkeypatch.delitem(sys.modules, f"lwrefinenet.data.convert.{name}", raising=False)
+    code, _, err = run("data", "convert", tmp_path, "--from", "coco", "--output", tmp_path / "d")
+    assert code == 2
+    assert "this command needs pycocotools: pip install 'lwrefinenet[datasets]'." in err
+
+
 def write_published_checkpoint(path, num_classes):
     names = PUBLISHED["rf_lw_mobilenetv2"]
     state = create_model("rf_lw_mobilenetv2", num_classes).state_dict()
