@@ -47,7 +47,7 @@ class_weight_power = 0.5
 """
 BEGINS = "Learning from epoch"  # what the command says before its first step
 ENDS = "Best weights so far"  # and after its last
-TOLERANCE = 1e-3  # relative, of an epoch's loss: float32 sums in another order, which every further step carries on
+TOLERANCE = 1e-4  # relative, of an epoch's loss: float32 sums in another order, which every further step carries on
 
 
 def main() -> None:

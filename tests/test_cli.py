@@ -4,9 +4,11 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.main import get_command
 
 import lwrefinenet
 from lwrefinenet import cli, weights
@@ -16,6 +18,11 @@ from lwrefinenet.models.published import PUBLISHED, _published_name
 from lwrefinenet.models.zoo import create_model
 from lwrefinenet.training.recipe import Recipe
 from tests.shapes import shapes_picture, write_shapes
+
+TINY_RECIPE = (
+    'model = "rf_lw"\nbackbone = "test_resnet"\ndecoder_channels = 8\nbackbone_weights = "none"\nepochs = 9\n'
+    "batch_size = 4\ncrop_size = [32, 32]\nworkers = 0\n"
+)
 
 
 @pytest.fixture
@@ -146,15 +153,76 @@ def test_evaluate_prints_a_table_in_percent(run, tmp_path, tiny_weights):
 def test_train_by_a_recipe_gives_weights_that_predict_takes(run, tmp_path, picture):
     data = write_shapes(tmp_path / "blocks")
     recipe = tmp_path / "shapes.toml"
-    recipe.write_text(
-        'model = "rf_lw"\nbackbone = "test_resnet"\ndecoder_channels = 8\nbackbone_weights = "none"\nepochs = 9\n'
-        "batch_size = 4\ncrop_size = [32, 32]\nworkers = 0\n"
-    )
+    recipe.write_text(TINY_RECIPE)
     code, out, err = run("train", recipe, "--data", data, "--output", tmp_path / "run", "--set", "epochs=1")
     assert (code, err) == (0, "")
     assert "validation mean IoU" in out
     best = tmp_path / "run" / "best.safetensors"
     assert run("predict", picture, "--weights", best, "--output", tmp_path / "out")[0] == 0
+
+
+def write_coloured(root):
+    """The shapes with masks in colours, not split, as people have them."""
+    colours = np.array([(0, 0, 0), (255, 0, 0), (0, 0, 255)], np.uint8)
+    for number in range(8):
+        pixels, mask = shapes_picture(seed=number)
+        for folder, array in (("images", pixels), ("masks", colours[mask])):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(root / folder / f"{number}.png")
+    return root
+
+
+def test_coloured_masks_are_converted_to_a_folder_that_train_takes(run, tmp_path):
+    source, data, table = write_coloured(tmp_path / "labelled"), tmp_path / "my_data", tmp_path / "colours.toml"
+    arguments = ("data", "convert", source, "--from", "rgb", "--output", data)
+    code, out, err = run(*arguments)
+    assert (code, "class_1 = [" in out, data.exists()) == (2, True, False)
+    assert "--write-colours FILE" in err
+    assert run(*arguments, "--write-colours", table)[0] == 0
+    names = {"[0, 0, 0]": "nothing", "[255, 0, 0]": "square", "[0, 0, 255]": "disc"}
+    text = re.sub(r"class_\d = (\[.*?\])", lambda found: f"{names[found[1]]} = {found[1]}", table.read_text())
+    table.write_text(text)
+    code, out, err = run(*arguments, "--colours", table, "--val-share", "0.3", "--classes", "nothing,square,disc")
+    assert (code, err) == (0, "")
+    assert re.search(r"Wrote .*my_data: \d in train, \d in val\.", out)
+    assert f"lwrefinenet data check {data}" in out
+    assert f"lwrefinenet train recipes/custom.toml --data {data}" in out
+    share = np.mean([shapes_picture(seed=number)[1] == 1 for number in range(8)])
+    assert float(re.search(r"square +([\d.]+)%", out)[1]) == pytest.approx(100 * share, abs=0.006)
+    recipe = tmp_path / "shapes.toml"
+    recipe.write_text(TINY_RECIPE)
+    assert run("train", recipe, "--data", data, "--output", tmp_path / "run", "--set", "epochs=1")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", "--from", "binary"], "nowhere: no such folder"),
+        (["nowhere", "--from", "coco"], "nowhere: no such folder or file"),
+        (["nowhere", "--from", "yolo"], "nowhere: no such folder or file"),
+        (["nowhere", "--from", "labelme"], "nowhere: holds no JSON"),
+        (["nowhere", "--from", "labelme", "--tolerance", "3"], "--tolerance means nothing with --from labelme"),
+        (["labelled", "--from", "binary", "--val-share", "2"], "--val-share 2.0: expected a fraction"),
+        (["labelled", "--from", "binary", "--output", "."], ".: exists already"),
+    ],
+)
+def test_what_cannot_be_converted_is_one_sentence(run, tmp_path, monkeypatch, arguments, message):
+    write_coloured(tmp_path / "labelled")
+    monkeypatch.chdir(tmp_path)
+    output = [] if "--output" in arguments else ["--output", "d"]
+    code, _, err = run("data", "convert", *arguments, *output)
+    assert (code, err.count("\n")) == (2, 1), err
+    assert message in err
+    assert [path.name for path in tmp_path.iterdir()] == ["labelled"]
+
+
+def test_polygons_without_pycocotools_say_what_to_install(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    for name in ("coco", "yolo", "polygons"):
+        monkeypatch.delitem(sys.modules, f"lwrefinenet.data.convert.{name}", raising=False)
+    code, _, err = run("data", "convert", tmp_path, "--from", "coco", "--output", tmp_path / "d")
+    assert code == 2
+    assert "this command needs pycocotools: pip install 'lwrefinenet[datasets]'." in err
 
 
 def write_published_checkpoint(path, num_classes):
@@ -200,12 +268,7 @@ def test_the_public_face_is_what_was_promised():
 
 
 def test_the_flags_are_what_was_promised():
-    flags = {
-        command.name or command.callback.__name__: sorted(
-            set(re.findall(r"--[a-z-]+", " ".join(_help(command.name or command.callback.__name__))))
-        )
-        for command in cli.app.registered_commands
-    }
+    flags = dict(_flags(get_command(cli.app)))
     assert flags == {
         "predict": ["--device", "--help", "--max-pixels", "--no-overlay", "--output", "--overlay", "--overwrite",
                     "--resize", "--sheet", "--weights"],
@@ -213,13 +276,18 @@ def test_the_flags_are_what_was_promised():
         "train": ["--data", "--device", "--help", "--output", "--resume", "--set", "--time-limit"],
         "import": ["--dataset", "--help", "--network", "--output"],
         "models": ["--help"],
+        "data convert": ["--classes", "--colours", "--copy", "--from", "--help", "--link", "--output", "--tolerance",
+                         "--transparent-ignore", "--val-share", "--write-colours"],
     }  # fmt: skip
 
 
-def _help(command):
-    from typer.main import get_command
-
-    context = get_command(cli.app).commands[command]
-    return [option for parameter in context.params for option in (*parameter.opts, *parameter.secondary_opts)] + [
-        "--help"
-    ]
+def _flags(group, path=()):
+    """The long options of every command, by its name, groups opened."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _flags(command, (*path, name))
+        else:
+            options = [
+                option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+            ]
+            yield " ".join((*path, name)), sorted({"--help", *(o for o in options if o.startswith("--"))})

@@ -49,6 +49,27 @@ class Picture:
     orientation: int = 1
 
 
+@dataclass(frozen=True, eq=False)
+class OpenedImage:
+    """A decoded Pillow image and how it lies in its file.
+
+    name: of the file, for messages.  stored: its (height, width) in the file.  orientation: EXIF 1-8.
+    remaining: the orientation that the decoded pixels still need; 1 for a TIFF, which Pillow itself sets upright.
+    """
+
+    name: str
+    image: PIL.Image.Image
+    stored: tuple[int, int]
+    orientation: int
+    remaining: int
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """(height, width) as a person sees it."""
+        height, width = self.stored
+        return (width, height) if _UPRIGHT[self.orientation][0] else (height, width)
+
+
 def read_picture(source: str | Path | PIL.Image.Image | NDArray[Any], *, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a file, take a Pillow image, or take an (H, W, 3) uint8 RGB array, which counts as upright.
 
@@ -90,6 +111,22 @@ def read_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.u
     if values.dtype != np.uint8 and (values.min() < 0 or values.max() > 255):
         raise DataError(f"{path}: holds the value {values[(values < 0) | (values > 255)][0]}; class indices are 0-255.")
     return values.astype(np.uint8) // np.uint8(stretch)
+
+
+@contextmanager
+def opened_image(source: Path | bytes, name: str = "", *, max_pixels: int = MAX_PIXELS) -> Iterator[OpenedImage]:
+    """Decode a picture file, or the bytes of one called `name`, and lend it as Pillow reads it, nothing converted.
+
+    ImageError for what is missing, empty, damaged, no picture, or larger than `max_pixels`.
+    """
+    name = name or str(source)
+    lent = nullcontext(_recognised(io.BytesIO(source), Path(name))) if isinstance(source, bytes) else _opened(source)
+    with lent as image:
+        _check_size(name, image.size, max_pixels)
+        stored = (image.height, image.width)
+        orientation = _orientation(image, name)
+        _load(image, name)
+        yield OpenedImage(name, image, stored, orientation, _orientation(image, name))
 
 
 def upright(array: Array, orientation: int) -> Array:

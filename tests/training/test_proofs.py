@@ -38,7 +38,7 @@ def test_two_processes_have_the_loss_curve_of_one(shapes):
     assert found["holds"]
     one, two = found["loss_per_epoch"].values()
     assert len(one) == len(two) == 8
-    assert two == pytest.approx(one, rel=1e-3)
+    assert two == pytest.approx(one, rel=1e-4)
 
 
 def test_the_proof_of_equality_notices_a_difference():
