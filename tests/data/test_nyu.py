@@ -48,3 +48,11 @@ def test_lists_tell_what_is_missing_or_wrong(tmp_path):
 def test_a_folder_without_lists_is_refused_by_name(tmp_path):
     with pytest.raises(DataError, match="holds no list"):
         open_dataset(tmp_path, name="nyudv2_lists")
+
+
+def test_a_part_of_train_is_held_out_for_choices(shared_data):
+    root = shared_data / "nyudv2"
+    whole, fit, held_out = (open_dataset(root, split).samples for split in ("train", "train_fit", "train_holdout"))
+    assert (len(fit), len(held_out)) == (636, 159)
+    assert fit + held_out == whole
+    assert not set(whole) & set(open_dataset(root, "test").samples)

@@ -59,8 +59,10 @@ def train(
     time_limit: seconds after which the run stops cleanly, to be resumed.
     DataError, WeightsError, RecipeError or RunError, each with what to do, where it cannot start or go on.
     """
-    run = RunDir.resume(output, recipe) if resume else RunDir.vacant(output)
     processes = Processes.start(recipe.precision, device, trackers=recipe.trackers, folder=output / "tensorboard")
+    run = RunDir(output)  # of the main process; the others may be on machines that do not see it
+    if processes.is_main:
+        run = RunDir.resume(output, recipe) if resume else RunDir.vacant(output)
     listener = listener if processes.is_main else Silence()
     share = share_of_batch(recipe, processes.count)
     opened = open_data(recipe, data)
@@ -68,7 +70,6 @@ def train(
         training = _begin(recipe, run, processes, opened, share, listener, stop)
         if resume:
             training.restore()
-        processes.gather(None)  # every process has looked at the folder before the run appears in it
         training.go()
     return run
 
@@ -115,7 +116,7 @@ class Training:
 
     def restore(self) -> None:
         """Set everything as the last usable checkpoint has it; a run that had none yet starts from its beginning."""
-        saved = self.checkpoints.load(self.listener.say)
+        saved = self.processes.from_main(self.checkpoints.load(self.listener.say) if self.processes.is_main else None)
         if saved is None:
             return
         self.state.load_dict(saved["state"])

@@ -9,6 +9,7 @@ from lwrefinenet.errors import DataError
 from lwrefinenet.labels import NYU
 
 PUBLISHED_CROP: Crop = (slice(6, 474), slice(7, 632))  # the 625x468 pictures of the published numbers
+HELD_OUT = 5  # one in so many training pictures, where choices are made without the test split
 LIST_SUFFIXES = (".txt", ".lst", ".nyu")
 LIST_SPLITS = ("train", "val", "test")
 
@@ -16,12 +17,17 @@ LIST_SPLITS = ("train", "val", "test")
 def nyudv2(root: Path, split: str, *, published_crop: bool = False) -> SegmentationDataset:
     """NYU Depth v2 with 40 classes: `images/NNNNNN.jpg`, `labels/NNNNNN.png`, `train.txt`, `test.txt` (795 / 654).
 
+    There is no official validation split: `train_fit` and `train_holdout` are the first four and the last fifth of train.txt
+    (636 / 159; neighbouring pictures show the same scene, so the parts are not mixed).
     published_crop: cut off the white border, as in the 625x468 pictures of the published numbers.
     N. Silberman et al., ECCV 2012; 40 classes of S. Gupta et al., CVPR 2013.
     """
-    check_split(split, ("train", "test"), root)
-    names = root / f"{split}.txt"
-    samples = (Sample(root / "images" / f"{name}.jpg", root / "labels" / f"{name}.png") for name in read_lines(names))
+    check_split(split, ("train", "test", "train_fit", "train_holdout"), root)
+    names = root / f"{split.partition('_')[0]}.txt"
+    lines = read_lines(names)
+    held_out = len(lines) // HELD_OUT
+    part = {"train_fit": lines[:-held_out], "train_holdout": lines[-held_out:]}.get(split, lines)
+    samples = (Sample(root / "images" / f"{name}.jpg", root / "labels" / f"{name}.png") for name in part)
     return _dataset(split, listed(samples, names), PUBLISHED_CROP if published_crop else None)
 
 
