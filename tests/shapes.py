@@ -12,23 +12,24 @@ def shapes_picture(seed: int, size: tuple[int, int] = (64, 80)) -> tuple[np.ndar
     """A picture (H, W, 3) uint8 and its mask (H, W): a reddish square and a bluish disc at random places."""
     random = np.random.default_rng(seed)
     height, width = size
+    side, radius, reach = (length * height // 64 for length in (24, 13, 16))
     pixels = random.integers(90, 130, (height, width, 3)).astype(np.uint8)
     mask = np.zeros(size, np.uint8)
     rows, columns = np.mgrid[:height, :width]
     top, left = random.integers(4, height // 2), random.integers(4, width // 2)
-    square = (rows >= top) & (rows < top + 24) & (columns >= left) & (columns < left + 24)
-    centre = random.integers((16, 16), (height - 16, width - 16))
-    disc = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < 13**2
+    square = (rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side)
+    centre = random.integers((reach, reach), (height - reach, width - reach))
+    disc = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < radius**2
     for index, (where, colour) in enumerate(((square, (210, 40, 40)), (disc, (40, 60, 220))), start=1):
         pixels[where], mask[where] = colour, index
     return pixels, mask
 
 
-def write_shapes(root: Path, *, train: int = 8, val: int = 4) -> Path:
+def write_shapes(root: Path, *, train: int = 8, val: int = 4, size: tuple[int, int] = (64, 80)) -> Path:
     """Write images/{train,val}, masks/{train,val} and dataset.toml under `root`."""
     for split, count in (("train", train), ("val", val)):
         for number in range(count):
-            pixels, mask = shapes_picture(seed=1000 * (split == "val") + number)
+            pixels, mask = shapes_picture(seed=1000 * (split == "val") + number, size=size)
             for folder, array in (("images", pixels), ("masks", mask)):
                 path = root / folder / split / f"{number:03}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
