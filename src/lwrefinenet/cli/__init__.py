@@ -6,6 +6,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from lwrefinenet import __version__
+from lwrefinenet.cli.data import data_app
 from lwrefinenet.cli.evaluate import evaluate
 from lwrefinenet.cli.models import models
 from lwrefinenet.cli.options import complain
@@ -21,6 +22,7 @@ app.command()(evaluate)
 app.command(epilog=EPILOG)(train)
 app.command("import")(import_)
 app.command()(models)
+app.add_typer(data_app, name="data")
 
 
 def _show_version(wanted: bool) -> None:
