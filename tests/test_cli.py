@@ -199,12 +199,45 @@ def test_the_public_face_is_what_was_promised():
     }  # fmt: skip
 
 
+def test_data_check_prints_the_census_and_ends_with_0_for_a_sound_folder(run, tmp_path):
+    data = write_shapes(tmp_path / "blocks")
+    code, out, err = run("data", "check", data)
+    assert (code, err) == (0, "")
+    assert "blocks train: 8 pictures, 80x64 (8); 0.0% of the pixels ignored" in out
+    assert re.search(r"disc +\d+\.\d\d% +8 +\d+\.\d\d% +4", out)
+    assert f"{data}: nothing to mend. Ready for training." in out
+
+
+def test_data_check_ends_with_1_for_errors_and_says_what_mends_them(run, tmp_path):
+    data = write_shapes(tmp_path / "blocks")
+    (data / "dataset.toml").write_text('class_names = ["nothing", "square"]\n')
+    code, out, _ = run("data", "check", data, "--html", tmp_path / "page.html")
+    assert code == 1
+    assert "error: unknown class ids" in out
+    assert 'class_names = ["unlabelled", "nothing", "square"]' in out
+    assert "unknown class ids" in (tmp_path / "page.html").read_text()
+
+
+def test_data_check_prints_json(run, tmp_path):
+    data = write_shapes(tmp_path / "blocks")
+    code, out, _ = run("data", "check", data, "--split", "val", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["sound"], found["findings"]) == (True, [])
+    assert [split["pictures"] for split in found["splits"]] == [4]
+    assert found["splits"][0]["sizes"] == {"80x64": 4}
+
+
 def test_the_flags_are_what_was_promised():
+    groups = {"": cli.app, **{f"{group.name} ": group.typer_instance for group in cli.app.registered_groups}}
+    names = [
+        (prefix, command.name or command.callback.__name__)
+        for prefix, app in groups.items()
+        for command in app.registered_commands
+    ]
     flags = {
-        command.name or command.callback.__name__: sorted(
-            set(re.findall(r"--[a-z-]+", " ".join(_help(command.name or command.callback.__name__))))
-        )
-        for command in cli.app.registered_commands
+        prefix + name: sorted(set(re.findall(r"--[a-z-]+", " ".join(_help(groups[prefix], name)))))
+        for prefix, name in names
     }
     assert flags == {
         "predict": ["--device", "--help", "--max-pixels", "--no-overlay", "--output", "--overlay", "--overwrite",
@@ -213,13 +246,14 @@ def test_the_flags_are_what_was_promised():
         "train": ["--data", "--device", "--help", "--output", "--resume", "--set", "--time-limit"],
         "import": ["--dataset", "--help", "--network", "--output"],
         "models": ["--help"],
+        "data check": ["--help", "--html", "--json", "--split"],
     }  # fmt: skip
 
 
-def _help(command):
-    from typer.main import get_command
+def _help(app, command):
+    from typer.main import get_group
 
-    context = get_command(cli.app).commands[command]
+    context = get_group(app).commands[command]
     return [option for parameter in context.params for option in (*parameter.opts, *parameter.secondary_opts)] + [
         "--help"
     ]

@@ -92,11 +92,12 @@ def _findings(findings: Sequence[Finding]) -> str:
 
 
 def _files(finding: Finding) -> str:
+    if len(finding.files) == 1:
+        return f'<p class="path">{escape(str(finding.files[0]))}</p>'
     names = "".join(f"<li>{escape(str(path))}</li>" for path in finding.files[:NAMED])
     rest = len(finding.files) - NAMED
     more = f"<li>and {rest} more</li>" if rest > 0 else ""
-    count = len(finding.files)
-    return f"<details{' open' * (count == 1)}><summary>{count} file{'s' * (count != 1)}</summary><ul>{names}{more}</ul></details>"
+    return f"<details><summary>{len(finding.files)} files</summary><ul>{names}{more}</ul></details>"
 
 
 def _contact_sheet(censuses: Sequence[Census]) -> str:

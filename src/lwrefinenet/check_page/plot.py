@@ -6,7 +6,11 @@ from math import sqrt
 
 from lwrefinenet.data.census import Census
 
-WIDTH, NAMES, COUNTS = 960, 190, 190  # of the drawing, of the class names on its left, of the numbers on its right
+WIDTH, NAMES, COUNTS = (
+    960,
+    190,
+    84,
+)  # of the drawing, of the class names on its left, of each split's numbers on its right
 BAR, GAP = 9, 9
 TICKS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 
@@ -17,20 +21,21 @@ def census_plot(censuses: Sequence[Census]) -> str:
     row = len(censuses) * BAR + GAP
     height = 30 + len(labels) * row
     top = max(0.01, *(float(census.shares.max()) for census in censuses))
-    rows = "".join(_row(censuses, index, 30 + index * row, top) for index in range(len(labels)))
+    scale = (WIDTH - NAMES - COUNTS * len(censuses)) / sqrt(top)
+    rows = "".join(_row(censuses, index, 30 + index * row, scale) for index in range(len(labels)))
     splits = ", ".join(escape(census.split) for census in censuses)
     return (
         f"<section><h2>Classes</h2><p>Share of the labelled pixels (bars from top to bottom: {splits}; square-root scale, so "
         "that rare classes can be seen), with the number of pictures in which the class occurs.</p>"
         f'<div class="scroll"><svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Pixel share of every class">'
-        f"{_axis(top, height)}{rows}</svg></div></section>"
+        f"{_axis(top, scale, height)}{rows}</svg></div></section>"
     )
 
 
-def _axis(top: float, height: int) -> str:
+def _axis(top: float, scale: float, height: int) -> str:
     marks, last = [], 0.0
     for tick in TICKS:
-        place = _place(tick, top)
+        place = scale * sqrt(tick)
         if tick <= top and place - last >= 34:
             last = place
             marks.append(
@@ -40,13 +45,13 @@ def _axis(top: float, height: int) -> str:
     return "".join(marks)
 
 
-def _row(censuses: Sequence[Census], index: int, top: int, highest: float) -> str:
+def _row(censuses: Sequence[Census], index: int, top: int, scale: float) -> str:
     labels = censuses[0].labels
     name = labels.class_names[index]
     shown = name if len(name) <= 24 else name[:23] + "…"
     colour = "rgb({}, {}, {})".format(*labels.palette[index])
     middle = top + len(censuses) * BAR / 2
-    bars = "".join(_bar(census, index, top + place * BAR, highest, colour) for place, census in enumerate(censuses))
+    bars = "".join(_bar(census, index, top + place * BAR, scale, colour) for place, census in enumerate(censuses))
     numbers = " · ".join(_numbers(census, index) for census in censuses)
     return (
         f'<g><title>{escape(name)}</title><text class="name" x="{NAMES - 12}" y="{middle + 4:.1f}" text-anchor="end">'
@@ -54,10 +59,10 @@ def _row(censuses: Sequence[Census], index: int, top: int, highest: float) -> st
     )
 
 
-def _bar(census: Census, index: int, top: int, highest: float, colour: str) -> str:
+def _bar(census: Census, index: int, top: int, scale: float, colour: str) -> str:
     if not census.pixels[index]:
         return f'<text class="absent" x="{NAMES + 2}" y="{top + BAR - 1}">absent from {escape(census.split)}</text>'
-    width = max(1.5, _place(float(census.shares[index]), highest))
+    width = max(1.5, scale * sqrt(float(census.shares[index])))
     return f'<rect class="bar" x="{NAMES}" y="{top}" width="{width:.1f}" height="{BAR - 2}" fill="{colour}"/>'
 
 
@@ -65,7 +70,3 @@ def _numbers(census: Census, index: int) -> str:
     share = census.shares[index]
     text = "0" if not share else f"{share:.1%}" if share >= 0.001 else "&lt;0.1%"
     return f"{text} ({census.picture_counts[index]:,})"
-
-
-def _place(share: float, highest: float) -> float:
-    return (WIDTH - NAMES - COUNTS) * sqrt(share / highest)

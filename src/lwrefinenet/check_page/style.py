@@ -22,7 +22,7 @@ table { width: 100%; border-collapse: collapse; } th { text-align: left; font-we
 th, td { padding: .6rem .75rem .6rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td { overflow-wrap: anywhere; min-width: 5rem; } td:nth-child(n+2) { width: 31%; min-width: 13rem; }
 .expected { color: var(--soft); } .fix { font: .82rem/1.5 ui-monospace, monospace; }
-.badge { border: 1px solid; border-radius: 99px; padding: .05rem .55rem; font-size: .8rem; font-weight: 600; }
+.badge { border: 1px solid; border-radius: 99px; padding: .05rem .55rem; font-size: .8rem; font-weight: 600; white-space: nowrap; }
 .badge.error { color: var(--error); } .badge.warning { color: var(--warning); } .badge.note { color: var(--note); }
 details { font-size: .82rem; color: var(--soft); } details ul { margin: .25rem 0; padding-left: 1.1rem; }
 svg { display: block; width: 100%; min-width: 640px; height: auto; }

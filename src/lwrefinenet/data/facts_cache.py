@@ -67,7 +67,7 @@ class FactsCache:
         facts = {key: [getattr(found, entry.name) for entry in fields(found)] for key, found in self.facts.items()}
         content = {"format": FORMAT, "stamps": self.stamps, "facts": facts}
         with suppress(LwRefineNetError):
-            write_atomically(self.path, json.dumps(content, separators=(",", ":")).encode())
+            write_atomically(self.path, json.dumps(content, separators=(",", ":"), sort_keys=True).encode())
 
 
 def _stamp(path: Path) -> tuple[os.stat_result, bool]:

@@ -26,7 +26,7 @@ def shell_names(files: Sequence[Path], end: str = "") -> str:
 def python_on(action: str, files: Sequence[Path]) -> str:
     """Run a Python expression on each of these files, `f`, with Pillow's Image and numpy at hand."""
     imports = "import sys, numpy" if "numpy" in action else "import sys"
-    return f'Run: python -c "{imports}; from PIL import Image; [{action} for f in sys.argv[1:]]" {shell_names(files)}'
+    return f'python -c "{imports}; from PIL import Image; [{action} for f in sys.argv[1:]]" {shell_names(files)}'
 
 
 def put_aside(files: Sequence[Path]) -> str:

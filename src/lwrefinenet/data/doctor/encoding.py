@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from lwrefinenet.data.census import Pair
 from lwrefinenet.data.doctor.commands import put_aside, python_on
 from lwrefinenet.data.doctor.findings import Finding, Severity, listed
-from lwrefinenet.data.doctor.survey import Survey, colours_of, mask_files, palette_line, values_of
+from lwrefinenet.data.doctor.survey import (
+    Survey,
+    both_files,
+    colours_of,
+    image_files,
+    mask_files,
+    palette_line,
+    values_of,
+)
 from lwrefinenet.data.facts import Form
 
 ENOUGH = 0.95  # share of the pixels that must fit for a way out to be recommended
@@ -25,18 +33,18 @@ def encoding_findings(survey: Survey) -> Iterator[Finding]:
 def _damaged(survey: Survey) -> Iterator[Finding]:
     masks = [pair for pair in survey.masks(Form.DAMAGED, Form.INDEX) if pair.mask.fault]
     pictures = [pair for pair in survey.pairs if pair.picture.fault]
-    for kind, files, faults in (
-        ("damaged masks", mask_files(masks), [pair.mask.fault for pair in masks]),
-        ("damaged pictures", tuple(pair.sample.image for pair in pictures), [pair.picture.fault for pair in pictures]),
+    for kind, pairs, files, faults in (
+        ("damaged masks", masks, mask_files(masks), [pair.mask.fault for pair in masks]),
+        ("damaged pictures", pictures, image_files(pictures), [pair.picture.fault for pair in pictures]),
     ):
-        if files:
+        if pairs:
             yield Finding(
                 Severity.ERROR,
                 kind,
                 files,
                 listed(dict.fromkeys(fault.rstrip(".") for fault in faults), 2),
                 "whole files of at most 16 million pixels",
-                f"Copy them again from where they came, or take the pairs out: {put_aside(files)}",
+                f"Copy them again from where they came, or take the pairs out: {put_aside(both_files(pairs))}",
             )
 
 
@@ -45,13 +53,13 @@ def _jpegs(survey: Survey) -> Iterator[Finding]:
     if not pairs:
         return
     values = values_of(pairs)
-    ends = sum(pixels for value, pixels in values.items() if value < 64 or value >= 192)
-    if values and ends >= ENOUGH * values.total():
+    dark, bright = (sum(values[value] for value in ends) for ends in (range(64), range(192, 256)))
+    if min(dark, bright) > 0 and dark + bright >= ENOUGH * values.total():
         came = f"lossy compression of what was 0 and 255 ({len(values)} values now)"
-        fix = survey.convert("binary", " --tolerance 64")
+        fix = "Run: " + survey.convert("binary", " --tolerance 64")
     elif survey.stated_palette and not values:
         came = f"lossy compression has changed the colours ({max(pair.mask.num_colours for pair in pairs)} in one mask)"
-        fix = survey.convert("rgb", " --tolerance 64")
+        fix = "Run: " + survey.convert("rgb", " --tolerance 64")
     else:
         distinct = len(values) or max(pair.mask.num_colours for pair in pairs)
         came = f"lossy compression has mixed the classes at their edges ({distinct} values now)"
@@ -81,7 +89,8 @@ def _deep(survey: Survey) -> Iterator[Finding]:
             mask_files(fitting),
             "16 bits per pixel with values that fit 8 bits",
             "8 bits; they are read as they are, other tools may scale them",
-            python_on("Image.fromarray(numpy.array(Image.open(f)).astype('uint8')).save(f)", mask_files(fitting)),
+            "Run: "
+            + python_on("Image.fromarray(numpy.array(Image.open(f)).astype('uint8')).save(f)", mask_files(fitting)),
         )
 
 
@@ -96,7 +105,7 @@ def _divided(values: Counter[int], pairs: list[Pair]) -> str:
         if stretched or (divisor == 1000 and max(values) >= 1000 and min(values) >= 0 and max(values) < 256_000):
             action = f"Image.fromarray((numpy.array(Image.open(f)) // {divisor}).astype('uint8')).save(f)"
             command = python_on(action, mask_files(pairs))
-            return f"They look like {meaning}. {command}"
+            return f"They look like {meaning}. Run: {command}"
     return "Number the classes 0, 1, 2, ... and save the masks with 8 bits."
 
 
@@ -139,26 +148,34 @@ def _way_out(survey: Survey, pairs: list[Pair]) -> str:
     if _is_grey(pairs):
         values = values_of(pairs)
         if set(values) <= {0, 255}:
-            return survey.convert("binary")
-        return python_on("Image.open(f).getchannel(0).save(f)", mask_files(pairs))
+            return "Run: " + survey.convert("binary")
+        return "Run: " + python_on("Image.open(f).getchannel(0).save(f)", mask_files(pairs))
     colours = colours_of(pairs)
     stated = sum(pixels for colour, pixels in colours.items() if colour in survey.stated_palette)
     if stated >= ENOUGH * colours.total():
-        return survey.convert("rgb")
+        return f"Run: {_by_palette(survey, pairs) if survey.masks(Form.INDEX) else survey.convert('rgb')}"
     if max(pair.mask.num_colours for pair in pairs) > SMOOTHED:
         return (
             "So many colours come from smoothed edges or lossy compression: export the masks without antialiasing, or take "
             "the nearest class. "
-            + (survey.convert("rgb", " --tolerance 64") if survey.stated_palette else survey.name_colours())
+            + ("Run: " + survey.convert("rgb", " --tolerance 64") if survey.stated_palette else survey.name_colours())
         )
     if not survey.description and len(colours) == len(survey.labels):
-        return "With that palette in dataset.toml, run: " + survey.convert("rgb").removeprefix("Run: ")
+        return "With that palette in dataset.toml, run: " + survey.convert("rgb")
     if len(colours) != len(survey.stated_names):
         return survey.name_colours()
     return (
         f"Write this line to dataset.toml, its colours in the order of class_names: {palette_line(sorted(colours))} "
-        f"and then run: {survey.convert('rgb').removeprefix('Run: ')}"
+        f"and then run: {survey.convert('rgb')}"
     )
+
+
+def _by_palette(survey: Survey, pairs: list[Pair]) -> str:
+    """For a few coloured masks among index masks, which the conversion of a whole folder would not take."""
+    palette = str([list(colour) for colour in survey.stated_palette])
+    colours = "numpy.array(Image.open(f).convert('RGB'))[:, :, None]"
+    action = f"Image.fromarray(({colours} == {palette}).all(-1).argmax(-1).astype('uint8')).save(f)"
+    return python_on(action, mask_files(pairs))
 
 
 def _is_grey(pairs: list[Pair]) -> bool:

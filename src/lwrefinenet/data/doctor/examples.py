@@ -29,9 +29,8 @@ def chosen_examples(censuses: Sequence[Census], *, at_least: int = 12, at_most: 
             seen |= {other for other, pixels in classes if pixels >= SEEN * total} | {number}
     labelled = [(census, index) for census, index in candidates if census.pairs[index].classes]
     for pool in (labelled, candidates):
-        missing = at_least - len(chosen)
-        step = max(1, len(pool) // max(1, missing))
-        for census, index in pool[::step]:
-            if len(chosen) < at_least:
-                chosen.setdefault((id(census), index), (census, index))
+        missing = at_least - len(chosen) if pool else 0
+        for place in range(missing):  # evenly spread
+            census, index = pool[(2 * place + 1) * len(pool) // (2 * missing)]
+            chosen.setdefault((id(census), index), (census, index))
     return list(chosen.values())

@@ -82,3 +82,8 @@ def listed(items: Iterable[object], limit: int = 8) -> str:
     texts = [str(item) for item in items]
     rest = len(texts) - limit
     return ", ".join(texts[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def number(count: int, noun: str) -> str:
+    """1 mask, 2 masks."""
+    return f"{count} {noun}{'s' * (count != 1)}"

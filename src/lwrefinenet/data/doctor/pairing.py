@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lwrefinenet.data.dataset import Sample
 from lwrefinenet.data.doctor.commands import put_aside, python_on, shell_names
-from lwrefinenet.data.doctor.findings import Finding, Severity, listed
+from lwrefinenet.data.doctor.findings import Finding, Severity, listed, number
 from lwrefinenet.images import READABLE_SUFFIXES
 
 
@@ -56,7 +56,12 @@ def pairing_findings(pairing: Pairing, masks: Path) -> list[Finding]:
         found = f"masks end in {listed(dict.fromkeys(path.suffix for path in lossless))}"
         findings.append(
             Finding(
-                Severity.ERROR, "masks that are no .png", tuple(lossless), found, "PNG", python_on(action, lossless)
+                Severity.ERROR,
+                "masks that are no .png",
+                tuple(lossless),
+                found,
+                "PNG",
+                "Run: " + python_on(action, lossless),
             )
         )
     if pairing.bare:
@@ -67,7 +72,7 @@ def pairing_findings(pairing: Pairing, masks: Path) -> list[Finding]:
                 Severity.WARNING,
                 "masks without pictures",
                 pairing.orphans,
-                f"{len(pairing.orphans)} masks belong to no picture and are not used",
+                f"{number(len(pairing.orphans), 'mask')} without a picture, not used",
                 "a picture with the stem of each mask",
                 f"Add the pictures, or remove the masks: rm {shell_names(pairing.orphans)}",
             )

@@ -1,12 +1,11 @@
 """What is wrong between files: sizes, turned photos, the same picture on both sides, masks that teach nothing."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from lwrefinenet.data.census import Pair
 from lwrefinenet.data.doctor.commands import put_aside, python_on, shell_names
-from lwrefinenet.data.doctor.findings import Finding, Severity
-from lwrefinenet.data.doctor.survey import Survey, mask_files
+from lwrefinenet.data.doctor.findings import Finding, Severity, number
+from lwrefinenet.data.doctor.survey import Survey, both_files, image_files, mask_files
 from lwrefinenet.data.facts import Form
 
 TURNED_BY = {
@@ -39,7 +38,7 @@ def _sizes(pairs: list[Pair]) -> Iterator[Finding]:
             mask_files(wrong),
             f"the mask is {_size(first.mask.size)}, its picture {first.sample.image.name} is {_size(first.picture.size)}",
             "one value per pixel of the picture",
-            "Bring back the picture that was labelled. If the mask shows the same view at another scale: "
+            "Bring back the picture that was labelled. If the mask shows the same view at another scale, run: "
             + python_on(action, [first.sample.mask]),
         )
 
@@ -61,18 +60,18 @@ def _turned(pairs: list[Pair]) -> Iterator[Finding]:
             f"{told[0].sample.image.name} is shown {_how(told)}, its mask is not",
             "a mask that is upright or as the picture is stored; the size tells which, and the mask is turned with its picture",
             "Nothing is to be done here. For tools that ignore EXIF, remove the tag: "
-            f"exiftool -Orientation= {shell_names(_images(told))}",
+            f"exiftool -Orientation= {shell_names(image_files(told))}",
         )
     if untold:
         yield Finding(
             Severity.WARNING,
             "EXIF-turned pictures whose masks may not be",
-            _images(untold),
+            image_files(untold),
             f"{untold[0].sample.image.name} is shown {_how(untold)}, which leaves its size as it is, so that nothing tells whether "
             "its mask was drawn on the turned view",
             "masks drawn on the upright view, as which they are read",
             "Look at them with --html. If they do not fit, the masks are as stored; remove the tag: "
-            f"exiftool -Orientation= {shell_names(_images(untold))}",
+            f"exiftool -Orientation= {shell_names(image_files(untold))}",
         )
 
 
@@ -87,7 +86,7 @@ def duplicate_findings(survey: Survey) -> Iterator[Finding]:
                 twins.setdefault((split, census.split), []).append((other, pair))
     for (first, second), pairs in twins.items():
         left, right = pairs[0]
-        surplus = tuple(path for other, _ in pairs for path in (other.sample.image, other.sample.mask))
+        surplus = both_files([other for other, _ in pairs])
         yield Finding(
             Severity.WARNING,
             f"the same pictures in {first} and {second}",
@@ -107,11 +106,12 @@ def empty_findings(survey: Survey) -> Iterator[Finding]:
     background = [pair for pair in pairs if [index for index, _ in pair.classes] == [0]]
     if ignored:
         all_of_them = len(ignored) == len(pairs)
+        how_many = "all masks" if all_of_them else number(len(ignored), "mask")
         yield Finding(
             Severity.ERROR if all_of_them else Severity.WARNING,
             "empty masks",
             mask_files(ignored),
-            f"{'all' if all_of_them else len(ignored)} masks hold nothing but the ignore index {survey.labels.ignore_index}",
+            f"{how_many} with nothing but the ignore index {survey.labels.ignore_index}",
             "some labelled pixels in each mask",
             _aside(ignored),
         )
@@ -129,11 +129,7 @@ def empty_findings(survey: Survey) -> Iterator[Finding]:
 
 
 def _aside(pairs: list[Pair]) -> str:
-    return f"Label them, or take them out: {put_aside([path for pair in pairs for path in (pair.sample.image, pair.sample.mask)])}"
-
-
-def _images(pairs: list[Pair]) -> tuple[Path, ...]:
-    return tuple(pair.sample.image for pair in pairs)
+    return f"Label them, or take them out: {put_aside(both_files(pairs))}"
 
 
 def _how(pairs: list[Pair]) -> str:

@@ -78,13 +78,13 @@ class Survey:
         source, output = shlex.quote(str(self.root)), shlex.quote(f"{self.root}_fixed")
         if source_kind == "binary" and len(self.stated_names) != 2:
             options += " --classes background,object"
-        return f"Run: lwrefinenet data convert {source} --from {source_kind}{options} --output {output}"
+        return f"lwrefinenet data convert {source} --from {source_kind}{options} --output {output}"
 
     def name_colours(self) -> str:
         """The way to index PNGs where no palette says which colour is which class."""
         colours = shlex.quote(f"{self.root}_colours.toml")
         return (
-            f"{self.convert('rgb', f' --write-colours {colours}')} , name the classes in that file, and run it again with "
+            f"Run: {self.convert('rgb', f' --write-colours {colours}')}  # name the classes in that file, and run it again with "
             f"--colours {colours}"
         )
 
@@ -109,6 +109,16 @@ def colours_of(pairs: list[Pair]) -> Counter[Colour]:
 def mask_files(pairs: list[Pair]) -> tuple[Path, ...]:
     """Their masks."""
     return tuple(pair.sample.mask for pair in pairs)
+
+
+def image_files(pairs: list[Pair]) -> tuple[Path, ...]:
+    """Their pictures."""
+    return tuple(pair.sample.image for pair in pairs)
+
+
+def both_files(pairs: list[Pair]) -> tuple[Path, ...]:
+    """Their pictures and masks, in pairs."""
+    return tuple(path for pair in pairs for path in (pair.sample.image, pair.sample.mask))
 
 
 def names_line(names: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from lwrefinenet.data.census import Pair
-from lwrefinenet.data.doctor.findings import Finding, Severity, listed
+from lwrefinenet.data.doctor.findings import Finding, Severity, listed, number
 from lwrefinenet.data.doctor.survey import Survey, mask_files, names_line
 from lwrefinenet.data.facts import Form
 from lwrefinenet.labels import CITYSCAPES, Colour
@@ -47,7 +47,7 @@ def _binary(survey: Survey) -> Finding | None:
         mask_files(pairs),
         f"all masks together hold only {counts}, and {highest} {meaning}",
         expected,
-        survey.convert("binary"),
+        "Run: " + survey.convert("binary"),
     )
 
 
@@ -66,7 +66,7 @@ def _palettes(survey: Survey) -> Iterator[Finding]:
             f"index {index} shows the colour {colour}, which dataset.toml gives to "
             f"{survey.stated_names[stated.index(colour)]!r} (class {stated.index(colour)})",
             "indices in the order of the palette in dataset.toml",
-            survey.convert("palette"),
+            "Run: " + survey.convert("palette"),
         )
         return
     quantised = [pair for pair in pairs if len(pair.unknown) >= QUANTISED]
@@ -79,7 +79,7 @@ def _palettes(survey: Survey) -> Iterator[Finding]:
             f"{len(first.mask.counts)} indices in one mask, as when a program reduces a picture to few colours "
             f"({_colours(first)})",
             survey.expected_values,
-            survey.convert("palette") if stated else survey.name_colours(),
+            "Run: " + survey.convert("palette") if stated else survey.name_colours(),
         )
     shuffled = [] if quantised else _shuffled(pairs)
     if shuffled:
@@ -172,7 +172,9 @@ def _counts(pairs: list[Pair]) -> str:
     for pair in pairs:
         pixels.update(dict(pair.unknown))
         masks.update(value for value, _ in pair.unknown)
-    return listed(f"value {value} ({count} pixels in {masks[value]} masks)" for value, count in pixels.most_common())
+    return listed(
+        f"value {value} ({count} pixels in {number(masks[value], 'mask')})" for value, count in pixels.most_common()
+    )
 
 
 def _mended_description(survey: Survey, pairs: list[Pair], ignore_index: int) -> str:
@@ -198,4 +200,4 @@ def _mended_description(survey: Survey, pairs: list[Pair], ignore_index: int) ->
         lines = [names_line((*names, *more))]
     if only_one:
         lines.append(f"or, if these pixels are no class, ignore_index = {unknown[0]}")
-    return f"Name them in dataset.toml: {'; '.join(lines)}"
+    return f"Correct the masks, or name the values in dataset.toml: {'; '.join(lines)}"
