@@ -11,6 +11,7 @@ from lwrefinenet.data.dataset import ConcatenatedDataset, Sample, SegmentationDa
 from lwrefinenet.data.facts import mask_facts, picture_facts
 from lwrefinenet.data.folder import folder_dataset
 from lwrefinenet.data.layouts import open_dataset
+from lwrefinenet.errors import UsageError
 from lwrefinenet.training.losses import class_weights
 
 MASKS = (
@@ -86,6 +87,17 @@ def test_a_data_set_with_a_decoder_of_its_own_is_counted_by_it(tmp_path):
 
 def _everything_is_two(path):
     return np.full((2, 3), 2, np.uint8)
+
+
+def test_a_missing_package_is_no_fact_about_a_file(tmp_path):
+    dataset = folder_dataset(write(tmp_path), "train")
+    own = SegmentationDataset("y", "train", dataset.labels, dataset.samples, decode=_needs_a_package)
+    with pytest.raises(UsageError, match="pip install"):
+        census_of(own)
+
+
+def _needs_a_package(path):
+    raise UsageError("this needs scipy: pip install 'lwrefinenet[datasets]'.")
 
 
 def test_a_mask_that_lies_inside_another_file_is_kept_by_that_files_state(tmp_path):

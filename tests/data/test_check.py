@@ -93,6 +93,14 @@ def test_binary_masks_for_other_than_two_classes_are_given_two_names(root):
     assert "--from binary --classes background,object" in text
 
 
+def test_binary_masks_with_smoothed_edges_are_told(root):
+    (root / "dataset.toml").write_text('class_names = ["nothing", "shape"]\n')
+    redraw(root, lambda mask: Image.fromarray((mask > 0) * np.uint8(255)).resize((320, 256)).resize((80, 64), 1))
+    text = finding(root, "binary masks")[1]
+    assert "smoothed edges" in text
+    assert "--from binary --tolerance 127 --output" in text
+
+
 def test_masks_of_class_0_and_void_in_one_file_are_not_binary(root):
     path = root / "masks" / "train" / "000.png"
     Image.fromarray((np.array(Image.open(path)) > 0) * np.uint8(255)).save(path)
@@ -152,7 +160,7 @@ def test_rgb_masks_without_a_palette_are_given_the_line_of_their_colours(root):
 def test_rgb_masks_with_smoothed_edges_are_taken_by_the_nearest_colour(root):
     describe(root, STATED)
     redraw(root, lambda mask: Image.fromarray(PALETTE[mask]).resize((160, 128)).resize((80, 64)))
-    assert "--from rgb --tolerance 64" in finding(root, "RGB-coloured masks")[1]
+    assert "--from rgb --tolerance 128" in finding(root, "RGB-coloured masks")[1]
 
 
 def run_python_advice(text):
@@ -214,7 +222,7 @@ def test_jpeg_masks_are_told_whatever_their_name(root, suffix):
 
 def test_jpeg_masks_of_two_values_can_be_converted(root):
     redraw(root, lambda mask: (mask > 0) * np.uint8(255), format="JPEG", quality=95)
-    assert "--from binary --tolerance 64" in finding(root, "JPEG-compressed masks")[1]
+    assert "--from binary --tolerance 127" in finding(root, "JPEG-compressed masks")[1]
 
 
 def test_a_mask_of_another_size_is_told_and_mended_by_the_command(root):

@@ -16,10 +16,11 @@ from lwrefinenet import provenance
 from lwrefinenet.data.dataset import LabelledPictures, Sample, SegmentationDataset
 from lwrefinenet.data.facts import Form, MaskFacts, PictureFacts, counted, mask_facts, picture_facts, sha256_of
 from lwrefinenet.data.facts_cache import FactsCache
-from lwrefinenet.errors import LwRefineNetError
+from lwrefinenet.errors import DataError, ImageError
 from lwrefinenet.images import read_mask
 from lwrefinenet.labels import LabelSet
 
+CHUNK = 8  # pictures that a thread takes at a time
 Progress = Callable[[Iterable[int]], Iterable[int]]
 
 
@@ -135,8 +136,10 @@ def census_of(dataset: LabelledPictures, *, progress: Progress = iter) -> Census
     jobs = [(part, sample) for part in dataset.parts for sample in part.samples]
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         try:
-            futures = [pool.submit(_pair_facts, part, sample, caches[id(part)]) for part, sample in jobs]
-            facts = [futures[index].result() for index in progress(range(len(jobs)))]
+            chunks = [
+                pool.submit(_facts_of, jobs[start : start + CHUNK], caches) for start in range(0, len(jobs), CHUNK)
+            ]
+            facts = [chunks[index // CHUNK].result()[index % CHUNK] for index in progress(range(len(jobs)))]
         except BaseException:  # Ctrl-C too: what waits in the queue is not read any more
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -150,16 +153,22 @@ def census_of(dataset: LabelledPictures, *, progress: Progress = iter) -> Census
     return _summed(dataset, pairs)
 
 
-def _pair_facts(part: SegmentationDataset, sample: Sample, cache: FactsCache) -> tuple[PictureFacts, MaskFacts]:
-    read = mask_facts if part.decode is read_mask else partial(_decoded_facts, part, sample)
-    return cache.of(PictureFacts, sample.image, picture_facts), cache.of(MaskFacts, sample.mask, read)
+def _facts_of(
+    jobs: list[tuple[SegmentationDataset, Sample]], caches: dict[int, FactsCache]
+) -> list[tuple[PictureFacts, MaskFacts]]:
+    found = []
+    for part, sample in jobs:
+        cache = caches[id(part)]
+        read = mask_facts if part.decode is read_mask else partial(_decoded_facts, part, sample)
+        found.append((cache.of(PictureFacts, sample.image, picture_facts), cache.of(MaskFacts, sample.mask, read)))
+    return found
 
 
 def _decoded_facts(part: SegmentationDataset, sample: Sample, path: Path, content: bytes) -> MaskFacts:
-    """Of a mask that only its data set can read."""
+    """Of a mask that only its data set can read; a UsageError, such as for a missing package, is no fact about the file."""
     try:
         values = _stored_values(part, sample)
-    except LwRefineNetError as error:
+    except (DataError, ImageError) as error:
         return MaskFacts(sha256_of(content), fault=str(error).removeprefix(f"{path}: "))
     size = (values.shape[0], values.shape[1])
     return MaskFacts(sha256_of(content), size, Form.INDEX, "", counted(values))

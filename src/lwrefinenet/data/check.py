@@ -107,4 +107,6 @@ def _opened(root: Path, splits: Sequence[str] | None) -> tuple[tuple[Segmentatio
 def _root_of(parts: Sequence[SegmentationDataset]) -> Path:
     """The folder in which all files of these sets lie."""
     folders = {path.parent for part in parts for sample in part.samples for path in (sample.image, sample.mask)}
+    if len({folder.is_absolute() for folder in folders}) > 1:
+        folders = {folder.absolute() for folder in folders}
     return Path(os.path.commonpath(folders)) if folders else Path()

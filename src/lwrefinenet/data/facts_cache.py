@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,7 +64,7 @@ class FactsCache:
         """Keep what was asked for, and nothing else, if anything of it is new."""
         if self.stamps == self.known_stamps and self.facts.keys() == self.known_facts.keys():
             return
-        facts = {key: [getattr(found, entry.name) for entry in fields(found)] for key, found in self.facts.items()}
+        facts = {key: _values(found) for key, found in self.facts.items()}
         content = {"format": FORMAT, "stamps": self.stamps, "facts": facts}
         with suppress(LwRefineNetError):
             write_atomically(self.path, json.dumps(content, separators=(",", ":"), sort_keys=True).encode())
@@ -101,12 +101,27 @@ def _read(path: Path) -> tuple[dict[str, tuple[int, int, str]], dict[str, Pictur
     return stamps, facts
 
 
+def _values(found: PictureFacts | MaskFacts) -> list[Any]:
+    """The facts for JSON; pairs and colours as one list of numbers, which is read back several times faster."""
+    if isinstance(found, PictureFacts):
+        return [found.sha256, *found.size, found.orientation, found.mode, found.fault]
+    counts, colours = list(chain.from_iterable(found.counts)), list(chain.from_iterable(found.colours))
+    return [found.sha256, *found.size, found.form, found.mode, counts, colours, found.num_colours, found.fault]
+
+
 def _facts(key: str, values: list[Any]) -> PictureFacts | MaskFacts:
+    sha256, height, width, *rest = values
     if key.startswith(PictureFacts.__name__):
-        return PictureFacts(*map(_tuples, values))
-    found = MaskFacts(*map(_tuples, values))
-    return replace(found, form=Form(found.form))
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+        return PictureFacts(sha256, (height, width), *rest)
+    form, mode, counts, colours, num_colours, fault = rest
+    pairs, fours = iter(counts), iter(colours)
+    return MaskFacts(
+        sha256,
+        (height, width),
+        Form(form),
+        mode,
+        tuple(zip(pairs, pairs, strict=True)),
+        tuple(zip(fours, fours, fours, fours, strict=True)),
+        num_colours,
+        fault,
+    )

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from lwrefinenet.data.census import Census, Pair
-from lwrefinenet.data.doctor.survey import colours_of, names_line, palette_line, values_of
+from lwrefinenet.data.doctor.survey import colours_of, names_line, palette_line, smoothed_binary, values_of
 from lwrefinenet.data.facts import Form
 from lwrefinenet.labels import LabelSet, voc_palette
 
@@ -36,7 +36,7 @@ def proposed_description(root: Path, censuses: list[Census]) -> tuple[str, Label
 
 def _names(values: Counter[int]) -> tuple[str, ...] | None:
     classes = sorted(value for value in values if value != 255)
-    if len(values) == 2 and classes[:1] == [0] and (255 in values or classes[-1] > 1):
+    if smoothed_binary(values) or (len(values) == 2 and classes[:1] == [0] and (255 in values or classes[-1] > 1)):
         return ("background", "object")  # 0 and 255, or 0 and another value: to be converted
     highest = max(classes, default=0)
     if highest >= MOST or highest > 3 * len(classes) + 8:

@@ -56,10 +56,10 @@ def _jpegs(survey: Survey) -> Iterator[Finding]:
     dark, bright = (sum(values[value] for value in ends) for ends in (range(64), range(192, 256)))
     if min(dark, bright) > 0 and dark + bright >= ENOUGH * values.total():
         came = f"lossy compression of what was 0 and 255 ({len(values)} values now)"
-        fix = "Run: " + survey.convert("binary", " --tolerance 64")
+        fix = "Run: " + survey.convert("binary", " --tolerance 127")
     elif survey.stated_palette and not values:
         came = f"lossy compression has changed the colours ({max(pair.mask.num_colours for pair in pairs)} in one mask)"
-        fix = "Run: " + survey.convert("rgb", " --tolerance 64")
+        fix = "Run: " + survey.convert("rgb", " --tolerance 128")
     else:
         distinct = len(values) or max(pair.mask.num_colours for pair in pairs)
         came = f"lossy compression has mixed the classes at their edges ({distinct} values now)"
@@ -158,7 +158,7 @@ def _way_out(survey: Survey, pairs: list[Pair]) -> str:
         return (
             "So many colours come from smoothed edges or lossy compression: export the masks without antialiasing, or take "
             "the nearest class. "
-            + ("Run: " + survey.convert("rgb", " --tolerance 64") if survey.stated_palette else survey.name_colours())
+            + ("Run: " + survey.convert("rgb", " --tolerance 128") if survey.stated_palette else survey.name_colours())
         )
     if not survey.description and len(colours) == len(survey.labels):
         return "With that palette in dataset.toml, run: " + survey.convert("rgb")

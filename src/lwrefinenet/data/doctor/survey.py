@@ -97,6 +97,12 @@ def values_of(pairs: list[Pair]) -> Counter[int]:
     return values
 
 
+def smoothed_binary(values: Counter[int]) -> bool:
+    """Whether these are black and white with a few pixels of many greys between them, as smoothing or JPEG leaves them."""
+    dark, bright = (sum(values[value] for value in ends) for ends in (range(48), range(208, 256)))
+    return len(values) > 16 and min(values[0], values[255]) > 0 and dark + bright >= 0.9 * values.total()
+
+
 def colours_of(pairs: list[Pair]) -> Counter[Colour]:
     """Colour -> pixels, over the masks of these pairs."""
     colours: Counter[Colour] = Counter()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from lwrefinenet.data.census import Pair
 from lwrefinenet.data.doctor.findings import Finding, Severity, listed, number
-from lwrefinenet.data.doctor.survey import Survey, mask_files, names_line
+from lwrefinenet.data.doctor.survey import Survey, mask_files, names_line, smoothed_binary
 from lwrefinenet.data.facts import Form
 from lwrefinenet.labels import CITYSCAPES, Colour
 
@@ -27,27 +27,28 @@ def value_findings(survey: Survey) -> Iterator[Finding]:
 
 
 def _binary(survey: Survey) -> Finding | None:
-    """Two values, of which the higher is no class: 0/255, 0/128, ..."""
+    """Two values, of which the higher is no class: 0/255, 0/128, ...; or black and white with smoothed edges."""
     values, labels = survey.values, survey.labels
     highest = max(values, default=0)
     unknown = {value for pair in survey.pairs for value, _ in pair.unknown}
-    if len(labels) < 2 or len(values) != 2 or min(values) != 0 or highest not in (*unknown, labels.ignore_index):
+    two = len(values) == 2 and min(values) == 0 and highest in (*unknown, labels.ignore_index)
+    smoothed = bool(unknown) and smoothed_binary(values)
+    if len(labels) < 2 or not (two or smoothed):
         return None
-    counts = listed(f"{value} ({pixels} pixels)" for value, pixels in sorted(values.items()))
+    counts = listed(f"{value} ({pixels} pixels)" for value, pixels in values.most_common(2))
     meaning = "is ignored, so that nothing but class 0 is learnt" if highest == labels.ignore_index else "is no class"
     pairs = [
-        pair
-        for pair in survey.masks(Form.INDEX, Form.PALETTE)
-        if any(value == highest for value, _ in pair.mask.counts)
+        pair for pair in survey.masks(Form.INDEX, Form.PALETTE) if pair.unknown or highest in dict(pair.mask.counts)
     ]
-    expected = f"0 and 1 for {labels.class_names[0]} and {labels.class_names[1]}"
     return Finding(
         Severity.ERROR,
         BINARY,
         mask_files(pairs),
-        f"all masks together hold only {counts}, and {highest} {meaning}",
-        expected,
-        "Run: " + survey.convert("binary"),
+        f"all masks together hold only {counts}, and {highest} {meaning}"
+        if two
+        else f"all masks together hold {counts} and, along smoothed edges, {len(values) - 2} values between",
+        f"0 and 1 for {labels.class_names[0]} and {labels.class_names[1]}",
+        "Run: " + survey.convert("binary", "" if two else " --tolerance 127"),
     )
 
 
