@@ -267,6 +267,35 @@ def test_the_public_face_is_what_was_promised():
     }  # fmt: skip
 
 
+def test_data_check_prints_the_census_and_ends_with_0_for_a_sound_folder(run, tmp_path):
+    data = write_shapes(tmp_path / "blocks")
+    code, out, err = run("data", "check", data)
+    assert (code, err) == (0, "")
+    assert "blocks train: 8 pictures, 80x64 (8); 0.0% of the pixels ignored" in out
+    assert re.search(r"disc +\d+\.\d\d% +8 +\d+\.\d\d% +4", out)
+    assert f"{data}: nothing to mend. Ready for training." in out
+
+
+def test_data_check_ends_with_1_for_errors_and_says_what_mends_them(run, tmp_path):
+    data = write_shapes(tmp_path / "blocks")
+    (data / "dataset.toml").write_text('class_names = ["nothing", "square"]\n')
+    code, out, _ = run("data", "check", data, "--html", tmp_path / "page.html")
+    assert code == 1
+    assert "error: unknown class ids" in out
+    assert 'class_names = ["unlabelled", "nothing", "square"]' in out
+    assert "unknown class ids" in (tmp_path / "page.html").read_text()
+
+
+def test_data_check_prints_json(run, tmp_path):
+    data = write_shapes(tmp_path / "blocks")
+    code, out, _ = run("data", "check", data, "--split", "val", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["sound"], found["findings"]) == (True, [])
+    assert [split["pictures"] for split in found["splits"]] == [4]
+    assert found["splits"][0]["sizes"] == {"80x64": 4}
+
+
 def test_the_flags_are_what_was_promised():
     flags = dict(_flags(get_command(cli.app)))
     assert flags == {
@@ -276,6 +305,7 @@ def test_the_flags_are_what_was_promised():
         "train": ["--data", "--device", "--help", "--output", "--resume", "--set", "--time-limit"],
         "import": ["--dataset", "--help", "--network", "--output"],
         "models": ["--help"],
+        "data check": ["--help", "--html", "--json", "--split"],
         "data convert": ["--classes", "--colours", "--copy", "--from", "--help", "--link", "--output", "--tolerance",
                          "--transparent-ignore", "--val-share", "--write-colours"],
     }  # fmt: skip

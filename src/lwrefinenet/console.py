@@ -71,7 +71,7 @@ def prediction_report(result: FileResult, weights: str) -> None:
     table.columns[2].justify = "right"
     colours = dict(zip(segmentation.labels.class_names, segmentation.labels.palette, strict=True))
     for name, share in segmentation.shares().items():
-        table.add_row(_swatch(colours[name]), escape(name), f"{share:.1%}" if share >= 0.001 else "<0.1%")
+        table.add_row(swatch(colours[name]), escape(name), f"{share:.1%}" if share >= 0.001 else "<0.1%")
     console.print(table)
     steps = "  ".join(f"{step} {1000 * seconds:.0f} ms" for step, seconds in result.timings.items())
     console.print(f"{steps}  (all {1000 * sum(result.timings.values()):.0f} ms)")
@@ -183,5 +183,6 @@ def _scores(meta: WeightsMeta) -> str:
     return "\n".join(stated) or "none stated"
 
 
-def _swatch(colour: Colour) -> Text:
+def swatch(colour: Colour) -> Text:
+    """A colour as two cells of background."""
     return Text("  ", style=Style(bgcolor=Color.from_rgb(*colour)))

@@ -88,6 +88,23 @@ def read_picture(source: str | Path | PIL.Image.Image | NDArray[Any], *, max_pix
         return _decoded(image, str(source), max_pixels)
 
 
+@dataclass(frozen=True)
+class Header:
+    """What a picture file says of itself before it is decoded: (height, width) as stored, EXIF orientation 1-8, Pillow's names."""
+
+    size: tuple[int, int]
+    orientation: int
+    mode: str
+    format: str
+
+
+def read_header(path: str | Path) -> Header:
+    """Read a file's header, whatever the size of the picture; ImageError for a file that is missing, empty or no picture."""
+    with _opened(Path(path)) as image:
+        size = (image.height, image.width)
+        return Header(size, _orientation(image, str(path)), image.mode, image.format or "")
+
+
 def read_mask(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Read class indices, (H, W), as they are stored: grey values or palette indices, never colours, never turned.
 

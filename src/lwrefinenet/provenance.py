@@ -15,7 +15,7 @@ def provenance() -> dict[str, Any]:
     """The command line, our version and git commit (None outside a checkout, "+" after it: changed files), the machine."""
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "lwrefinenet": _version(),
+        "lwrefinenet": package_version(),
         "commit": _commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -23,7 +23,8 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def _version() -> str:
+def package_version() -> str:
+    """Our version, or that we are not installed."""
     try:
         return version("lwrefinenet")
     except PackageNotFoundError:

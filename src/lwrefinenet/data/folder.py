@@ -1,6 +1,7 @@
 """A data set of one's own: pictures, masks with the same stems, and `dataset.toml`."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ def folder_dataset(root: Path, split: str) -> SegmentationDataset:
     `merge` (a table: class name -> the class that it becomes part of) and `licence`.
     DataError, naming the file, for what does not fit.
     """
+    return replace(described(root, split), samples=_samples(root, split))
+
+
+def described(root: Path, split: str) -> SegmentationDataset:
+    """What `dataset.toml` says of a folder, with no pictures yet; DataError for a description that is missing or faulty."""
     path = root / DESCRIPTION
     description = _read(path)
     names: list[str] = description["class_names"]
@@ -47,7 +53,7 @@ def folder_dataset(root: Path, split: str) -> SegmentationDataset:
         name=labels.name,
         split=split,
         labels=labels,
-        samples=_samples(root, split),
+        samples=(),
         mask_values={value: kept.index(merge.get(name, name)) for value, name in enumerate(names)},
         void_rule=f"value {labels.ignore_index} ignored",
         licence=description.get("licence", "unknown"),

@@ -25,15 +25,13 @@ from lwrefinenet.training.processes import Processes
 from lwrefinenet.training.progress import Listener, Silence, StepReport
 from lwrefinenet.training.recipe import Recipe
 from lwrefinenet.training.rng import random_state, restore_random_state
+from lwrefinenet.training.run_data import RunData, balanced_classes, checked, open_data
 from lwrefinenet.training.run_dir import RunDir, fingerprint
 from lwrefinenet.training.start import (
-    RunData,
-    balanced_classes,
     build_loss,
     build_state,
     fitting_device_batch,
     freezes_batch_norm,
-    open_data,
     samples_of,
     share_of_batch,
 )
@@ -278,8 +276,8 @@ def _begin(
     pictures = "+".join(str(len(stage.pictures)) for stage in data.stages.stages)
     where = f"{device}" if processes.count == 1 else f"{processes.count} processes, each on its {device.type}"
     listener.say(f"Training {recipe.model} on {pictures} pictures, in {processes.arithmetic} on {where}.")
+    balanced = processes.from_main(_checked_and_balanced(recipe, data, listener) if processes.is_main else None)
     state, meta = build_state(recipe, data, device)
-    balanced = balanced_classes(recipe, data, listener)
     loss = build_loss(recipe, meta, None if balanced is None else balanced.to(device))
     optimizer = processes.prepared(state.optimizer)
     state.scaler = processes.scaler
@@ -305,3 +303,14 @@ def _begin(
         listener=listener,
         stop=stop,
     )
+
+
+def _checked_and_balanced(recipe: Recipe, data: RunData, listener: Listener) -> Tensor | None:
+    """Nothing is learnt from data that was not read; the class weights follow from what was found."""
+    census = checked(data, listener)
+    if not recipe.class_weight_power:
+        return None
+    balanced = balanced_classes(census, recipe.class_weight_power)
+    named = (f"{name} {weight:.2f}" for name, weight in zip(data.labels.class_names, balanced.tolist(), strict=True))
+    listener.say(f"Class weights: {', '.join(named)}.")
+    return balanced

@@ -1,82 +1,34 @@
-"""What a run begins with: its data, its network, and everything that learns, built from the recipe."""
+"""What a run begins with: its network, and everything that learns, built from the recipe."""
 
 import math
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lwrefinenet.data.dataset import LabelledPictures
-from lwrefinenet.data.stages import open_stage
 from lwrefinenet.data.transforms import TrainTransform
 from lwrefinenet.errors import RecipeError
 from lwrefinenet.meta import Source, WeightsMeta
 from lwrefinenet.models.pretrained import BackboneStart, load_backbone_weights
 from lwrefinenet.models.zoo import create_model
-from lwrefinenet.training.batches import AugmentedSamples, steps_per_epoch
+from lwrefinenet.training.batches import AugmentedSamples
 from lwrefinenet.training.learner import Learner
-from lwrefinenet.training.losses import SegmentationLoss, median_frequency_weights
+from lwrefinenet.training.losses import SegmentationLoss
 from lwrefinenet.training.optim import build_optimizer, moving_average
 from lwrefinenet.training.processes import Processes
-from lwrefinenet.training.progress import Listener
 from lwrefinenet.training.recipe import Recipe
 from lwrefinenet.training.rng import seed_all
-from lwrefinenet.training.stages import Stage, Stages, build_stages, learning_rate_schedule
+from lwrefinenet.training.run_data import RunData
+from lwrefinenet.training.stages import Stage, learning_rate_schedule
 from lwrefinenet.training.state import TrainingState
 from lwrefinenet.training.step import fitting_batch
 
-T = TypeVar("T")
-
 FEWEST_FOR_STATISTICS = 8  # pictures at once on a device, below which batch norms are frozen
-
-
-@dataclass(frozen=True)
-class RunData:
-    """stages: what is learnt, in which order.  validation: what chooses the best weights, or None."""
-
-    stages: Stages
-    validation: LabelledPictures | None
-
-    @property
-    def labels_source(self) -> LabelledPictures:
-        """The set of the last stage, whose labels the weights carry."""
-        return self.stages.stages[-1].pictures
-
-    @property
-    def identity(self) -> list[str]:
-        """What must not change between a run and its resumption, besides the recipe."""
-        sets = _distinct(stage.pictures for stage in self.stages.stages)
-        return [
-            "+".join(each.name for each in sets),
-            "+".join(each.split for each in sets),
-            "+".join(str(len(each)) for each in sets),
-            *self.labels_source.labels.class_names,
-        ]
-
-
-def open_data(recipe: Recipe, roots: Mapping[str, Path]) -> RunData:
-    """roots: data folders by name, as `parse_data_arguments` gives them.
-
-    Without stages of their own data, all folders are learnt from together; the last one validates, or what the recipe says.
-    DataError or UsageError for what cannot be opened.
-    """
-    expressions = recipe.stage_data or ("+".join(roots),)
-    training = [open_stage(expression, roots, recipe.train_split) for expression in expressions]
-    last = re.split(r"[+:]", expressions[-1].rpartition("+")[2])[0]
-    validation = open_stage(recipe.val_data or last, roots, recipe.val_split) if recipe.val_split else None
-    stages = build_stages(recipe, training, lambda pictures: steps_per_epoch(len(pictures), recipe.batch_size))
-    return RunData(stages, validation)
 
 
 def build_state(recipe: Recipe, data: RunData, device: torch.device) -> tuple[TrainingState, WeightsMeta]:
     """The network with its backbone's weights, optimiser, schedule and average; and what its weights will say of themselves."""
     seed_all(recipe.seed)
-    labels = data.labels_source.labels
+    labels = data.labels
     model = create_model(recipe.model, len(labels), backbone=recipe.backbone, decoder_channels=recipe.decoder_channels)
     start = load_backbone_weights(model, recipe.backbone_weights, input_range=recipe.input_range)
     learner = Learner(model, auxiliary=recipe.auxiliary_weight > 0)
@@ -148,23 +100,6 @@ def freezes_batch_norm(recipe: Recipe, device_batch: int) -> bool:
     return device_batch < FEWEST_FOR_STATISTICS and recipe.backbone_weights != "none"
 
 
-def balanced_classes(recipe: Recipe, data: RunData, listener: Listener) -> Tensor | None:
-    """The class weights that the recipe asks for, counted over everything that is learnt from; None for all alike."""
-    if not recipe.class_weight_power:
-        return None
-    labels = data.labels_source.labels
-    pixels, where_present = np.zeros(len(labels)), np.zeros(len(labels))
-    for part in _distinct(part for stage in data.stages.stages for part in stage.pictures.parts):
-        for index in listener.watch(range(len(part)), what="counting classes"):
-            counts = np.bincount(part.read_mask(part.sample(index).mask).ravel(), minlength=256)[: len(labels)]
-            pixels += counts
-            where_present += np.where(counts > 0, counts.sum(), 0)
-    found = median_frequency_weights(pixels, where_present, power=recipe.class_weight_power)
-    named = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(labels.class_names, found.tolist(), strict=True))
-    listener.say(f"Class weights: {named}.")
-    return found
-
-
 def fitting_device_batch(
     recipe: Recipe, share: int, learner: Learner, loss: SegmentationLoss, meta: WeightsMeta, processes: Processes
 ) -> int:
@@ -196,20 +131,15 @@ def fitting_device_batch(
 
 
 def _meta(recipe: Recipe, data: RunData, start: BackboneStart) -> WeightsMeta:
-    parts = _distinct(part for stage in data.stages.stages for part in stage.pictures.parts)
+    parts = data.parts
     sources = tuple(Source("training data", f"{part.name} {part.split}", part.licence, part.name) for part in parts)
     arguments = {"backbone": recipe.backbone, "decoder_channels": recipe.decoder_channels}
     return WeightsMeta(
         network=recipe.model,
         arguments={key: value for key, value in arguments.items() if value is not None},
-        labels=data.labels_source.labels,
+        labels=data.labels,
         preprocess=start.preprocess,
         recipe=recipe.to_toml(),
         licence="; ".join(dict.fromkeys(part.licence for part in parts)),
         sources=sources if start.source is None else (start.source, *sources),
     )
-
-
-def _distinct(items: Iterable[T]) -> list[T]:
-    """Each object once, in order."""
-    return list({id(item): item for item in items}.values())

@@ -1,0 +1,34 @@
+"""The commands that a finding recommends, written so that they can be pasted into a shell."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+WRITTEN_OUT = 3  # single files in a command; what is left over is counted in a comment
+
+
+def shell_names(files: Sequence[Path], end: str = "") -> str:
+    """The files quoted for a shell, a pattern for a folder of which all are meant, and then `end`."""
+    folders: dict[tuple[Path, str], list[Path]] = {}
+    for path in files:
+        folders.setdefault((path.parent, path.suffix), []).append(path)
+    patterns, single = [], []
+    for (folder, suffix), members in folders.items():
+        if len(members) > WRITTEN_OUT and len(set(members)) == len(list(folder.glob(f"*{suffix}"))):
+            patterns.append(f"{shlex.quote(str(folder))}/*{suffix}")
+        else:
+            single += members
+    names = " ".join((*patterns, *(shlex.quote(str(path)) for path in single[:WRITTEN_OUT]))) + end
+    rest = len(single) - WRITTEN_OUT
+    return f"{names}  # and the {rest} others" if rest > 0 else names
+
+
+def python_on(action: str, files: Sequence[Path]) -> str:
+    """Run a Python expression on each of these files, `f`, with Pillow's Image and numpy at hand."""
+    imports = "import sys, numpy" if "numpy" in action else "import sys"
+    return f'python -c "{imports}; from PIL import Image; [{action} for f in sys.argv[1:]]" {shell_names(files)}'
+
+
+def put_aside(files: Sequence[Path]) -> str:
+    """Move files out of the data set."""
+    return f"mkdir -p aside && mv {shell_names(files, ' aside/')}"

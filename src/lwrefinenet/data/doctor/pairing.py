@@ -1,0 +1,112 @@
+"""Pictures and masks of two folders brought together, with what stays over and under which names the masks lie."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from lwrefinenet.data.dataset import Sample
+from lwrefinenet.data.doctor.commands import put_aside, python_on, shell_names
+from lwrefinenet.data.doctor.findings import Finding, Severity, listed, number
+from lwrefinenet.images import READABLE_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """samples: pictures with their masks.  bare: pictures without.  orphans: masks without.
+
+    suffix: what the stems of the masks have more than those of their pictures.
+    """
+
+    samples: tuple[Sample, ...] = ()
+    bare: tuple[Path, ...] = ()
+    orphans: tuple[Path, ...] = ()
+    suffix: str = ""
+
+
+def paired(images: Path, masks: Path) -> Pairing:
+    """Pair by stem, whatever picture format the masks have; where the masks' stems are all longer by one suffix, by that."""
+    pictures, found = _pictures(images), _pictures(masks)
+    by_stem = {path.stem: path for path in sorted(found, key=lambda path: path.suffix.lower() == ".png")}
+    suffix = ""
+    if pictures and not any(path.stem in by_stem for path in pictures):
+        stem = pictures[0].stem
+        suffix = next((name.removeprefix(stem) for name in by_stem if name.startswith(stem)), "")
+    samples = tuple(Sample(path, by_stem[path.stem + suffix]) for path in pictures if path.stem + suffix in by_stem)
+    used = {sample.mask for sample in samples}
+    served = {path.stem for path in used}
+    paired = {sample.image for sample in samples}
+    return Pairing(
+        samples,
+        tuple(path for path in pictures if path not in paired),
+        tuple(path for path in found if path not in used and path.stem not in served),
+        suffix,
+    )
+
+
+def pairing_findings(pairing: Pairing, masks: Path) -> list[Finding]:
+    """What the reader of a folder would refuse, or pass over."""
+    lossless = [
+        sample.mask for sample in pairing.samples if sample.mask.suffix.lower() not in (".png", ".jpg", ".jpeg")
+    ]
+    findings = []
+    if pairing.suffix:
+        findings.append(_other_names(pairing, masks))
+    if lossless:
+        action = "Image.open(f).save(f.rpartition('.')[0] + '.png')"
+        found = f"masks end in {listed(dict.fromkeys(path.suffix for path in lossless))}"
+        findings.append(
+            Finding(
+                Severity.ERROR,
+                "masks that are no .png",
+                tuple(lossless),
+                found,
+                "PNG",
+                "Run: " + python_on(action, lossless),
+            )
+        )
+    if pairing.bare:
+        findings.append(_bare(pairing, masks))
+    if pairing.orphans:
+        findings.append(
+            Finding(
+                Severity.WARNING,
+                "masks without pictures",
+                pairing.orphans,
+                f"{number(len(pairing.orphans), 'mask')} without a picture, not used",
+                "a picture with the stem of each mask",
+                f"Add the pictures, or remove the masks: rm {shell_names(pairing.orphans)}",
+            )
+        )
+    return findings
+
+
+def _other_names(pairing: Pairing, masks: Path) -> Finding:
+    suffix = pairing.suffix
+    return Finding(
+        Severity.ERROR,
+        "masks under another name",
+        tuple(sample.mask for sample in pairing.samples),
+        f"their names end in {suffix!r}",
+        "the stem of the picture and .png",
+        f'Run: for f in {shlex.quote(str(masks))}/*{suffix}.*; do mv "$f" "${{f/{suffix}./.}}"; done',
+    )
+
+
+def _bare(pairing: Pairing, masks: Path) -> Finding:
+    total = len(pairing.bare) + len(pairing.samples)
+    return Finding(
+        Severity.ERROR,
+        "pictures without masks",
+        pairing.bare,
+        f"{len(pairing.bare)} of {total} pictures have no mask",
+        str(masks / f"{pairing.bare[0].stem}.png"),
+        f"Label them, or take them out: {put_aside(pairing.bare)}",
+    )
+
+
+def _pictures(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in READABLE_SUFFIXES and not path.name.startswith(".")
+    )

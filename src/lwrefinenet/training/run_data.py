@@ -1,0 +1,96 @@
+"""The data of a run: what each stage learns from and what validates, opened, checked and counted before the first step."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from torch import Tensor
+
+from lwrefinenet.data.census import Census
+from lwrefinenet.data.check import require_sound
+from lwrefinenet.data.dataset import LabelledPictures, SegmentationDataset, concatenated
+from lwrefinenet.data.doctor.findings import Severity
+from lwrefinenet.data.stages import open_stage
+from lwrefinenet.labels import LabelSet
+from lwrefinenet.training.batches import steps_per_epoch
+from lwrefinenet.training.losses import median_frequency_weights
+from lwrefinenet.training.progress import Listener
+from lwrefinenet.training.recipe import Recipe
+from lwrefinenet.training.stages import Stages, build_stages
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RunData:
+    """stages: what is learnt, in which order.  validation: what chooses the best weights, or None."""
+
+    stages: Stages
+    validation: LabelledPictures | None
+
+    @property
+    def labels(self) -> LabelSet:
+        """The classes of all stages; palette and name are those of the last."""
+        return self.stages.stages[-1].pictures.labels
+
+    @property
+    def parts(self) -> list[SegmentationDataset]:
+        """Every set that is learnt from, once."""
+        return _distinct(part for stage in self.stages.stages for part in stage.pictures.parts)
+
+    @property
+    def identity(self) -> list[str]:
+        """What must not change between a run and its resumption, besides the recipe."""
+        sets = _distinct(stage.pictures for stage in self.stages.stages)
+        return [
+            "+".join(each.name for each in sets),
+            "+".join(each.split for each in sets),
+            "+".join(str(len(each)) for each in sets),
+            *self.labels.class_names,
+        ]
+
+
+def open_data(recipe: Recipe, roots: Mapping[str, Path]) -> RunData:
+    """roots: data folders by name, as `parse_data_arguments` gives them.
+
+    Without stages of their own data, all folders are learnt from together; the last one validates, or what the recipe says.
+    DataError or UsageError for what cannot be opened, or where the stages have not the same classes.
+    """
+    expressions = recipe.stage_data or ("+".join(roots),)
+    training = [open_stage(expression, roots, recipe.train_split) for expression in expressions]
+    last = re.split(r"[+:]", expressions[-1].rpartition("+")[2])[0]
+    validation = open_stage(recipe.val_data or last, roots, recipe.val_split) if recipe.val_split else None
+    stages = build_stages(recipe, training, lambda pictures: steps_per_epoch(len(pictures), recipe.batch_size))
+    return RunData(stages, validation)
+
+
+def checked(data: RunData, listener: Listener) -> Census:
+    """Let the data doctor read all of it; what it warns of is said.  Returns the census of what is learnt from.
+
+    DataError where training would fail or learn nonsense, with what mends it.
+    """
+    report = require_sound(
+        concatenated(data.parts),
+        data.validation,
+        progress=lambda indices: listener.watch(indices, what="checking the data"),
+    )
+    for finding in report.findings:
+        if finding.severity is Severity.WARNING:
+            listener.say(f"warning: {finding}")
+    return report.censuses[0]
+
+
+def balanced_classes(census: Census, power: float) -> Tensor:
+    """(num_classes,) float32 weights by median frequency; power as in the recipe's class_weight_power."""
+    return median_frequency_weights(census.pixels, census.pixels_where_present, power=power)
+
+
+def _distinct(items: Iterable[T]) -> list[T]:
+    """Each item once, in order."""
+    found: list[T] = []
+    for item in items:
+        if item not in found:
+            found.append(item)
+    return found
