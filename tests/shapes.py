@@ -1,39 +1,11 @@
-"""A data set made in code: coloured squares and discs on grey, with exact masks, in the layout of a user's own folder."""
+"""The coloured shapes of examples/make_shapes.py, for the tests."""
 
+import importlib.util
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-CLASS_NAMES = ("nothing", "square", "disc")
-
-
-def shapes_picture(seed: int, size: tuple[int, int] = (64, 80)) -> tuple[np.ndarray, np.ndarray]:
-    """A picture (H, W, 3) uint8 and its mask (H, W): a reddish square and a bluish disc at random places."""
-    random = np.random.default_rng(seed)
-    height, width = size
-    side, radius, reach = (length * height // 64 for length in (24, 13, 16))
-    pixels = random.integers(90, 130, (height, width, 3)).astype(np.uint8)
-    mask = np.zeros(size, np.uint8)
-    rows, columns = np.mgrid[:height, :width]
-    top, left = random.integers(4, height // 2), random.integers(4, width // 2)
-    square = (rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side)
-    centre = random.integers((reach, reach), (height - reach, width - reach))
-    disc = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < radius**2
-    for index, (where, colour) in enumerate(((square, (210, 40, 40)), (disc, (40, 60, 220))), start=1):
-        pixels[where], mask[where] = colour, index
-    return pixels, mask
-
-
-def write_shapes(root: Path, *, train: int = 8, val: int = 4, size: tuple[int, int] = (64, 80)) -> Path:
-    """Write images/{train,val}, masks/{train,val} and dataset.toml under `root`."""
-    for split, count in (("train", train), ("val", val)):
-        for number in range(count):
-            pixels, mask = shapes_picture(seed=1000 * (split == "val") + number, size=size)
-            for folder, array in (("images", pixels), ("masks", mask)):
-                path = root / folder / split / f"{number:03}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(array).save(path)
-    names = ", ".join(f'"{name}"' for name in CLASS_NAMES)
-    (root / "dataset.toml").write_text(f"class_names = [{names}]\n")
-    return root
+SCRIPT = Path(__file__).parents[1] / "examples" / "make_shapes.py"
+_spec = importlib.util.spec_from_file_location("make_shapes", SCRIPT)
+_script = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_script)
+CLASS_NAMES = _script.CLASS_NAMES
+shapes_picture, write_shapes = _script.shapes_picture, _script.write_shapes
