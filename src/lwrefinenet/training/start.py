@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lwrefinenet.data.cache import kept_in_memory
 from lwrefinenet.data.dataset import LabelledPictures
 from lwrefinenet.data.stages import open_stage
 from lwrefinenet.data.transforms import TrainTransform
@@ -18,6 +19,7 @@ from lwrefinenet.errors import RecipeError
 from lwrefinenet.meta import Source, WeightsMeta
 from lwrefinenet.models.pretrained import BackboneStart, load_backbone_weights
 from lwrefinenet.models.zoo import create_model
+from lwrefinenet.preprocess import Preprocess
 from lwrefinenet.training.batches import AugmentedSamples, steps_per_epoch
 from lwrefinenet.training.learner import Learner
 from lwrefinenet.training.losses import SegmentationLoss, median_frequency_weights
@@ -73,6 +75,19 @@ def open_data(recipe: Recipe, roots: Mapping[str, Path]) -> RunData:
     return RunData(stages, validation)
 
 
+def cached_data(recipe: Recipe, data: RunData, listener: Listener) -> RunData:
+    """The data with the pictures of every stage kept in memory, where the recipe says so; DataError where they do not fit."""
+    if recipe.cache == "none":
+        return data
+    kept: dict[int, LabelledPictures] = {}
+    for pictures in _distinct(stage.pictures for stage in data.stages.stages):
+        cached = kept_in_memory(pictures, lambda indices: listener.watch(indices, what="keeping pictures in memory"))
+        listener.say(f"{len(cached)} pictures and masks of {cached.name} kept in memory: {cached.bytes / 1e9:.2f} GB.")
+        kept[id(pictures)] = cached
+    stages = tuple(replace(stage, pictures=kept[id(stage.pictures)]) for stage in data.stages.stages)
+    return replace(data, stages=Stages(stages))
+
+
 def build_state(recipe: Recipe, data: RunData, device: torch.device) -> tuple[TrainingState, WeightsMeta]:
     """The network with its backbone's weights, optimiser, schedule and average; and what its weights will say of themselves."""
     seed_all(recipe.seed)
@@ -111,25 +126,30 @@ def build_loss(recipe: Recipe, meta: WeightsMeta, class_weights: Tensor | None) 
 
 def samples_of(stage: Stage, recipe: Recipe, meta: WeightsMeta) -> AugmentedSamples:
     """The stage's pictures with the recipe's augmentation, that of the late epochs included."""
-    red, green, blue = (255 * channel for channel in meta.preprocess.mean)
-
-    def transform(crop_size: tuple[int, int], scale_range: tuple[float, float]) -> TrainTransform:
-        return TrainTransform(
-            crop_size=crop_size,
-            scale_range=scale_range,
-            flip=recipe.flip,
-            color_jitter=recipe.color_jitter,
-            fill=(red, green, blue),
-            ignore_index=meta.labels.ignore_index,
-            scale_sampling=recipe.scale_sampling,
-            short_side=recipe.short_side,
-        )
-
+    first = augmentation(recipe, meta.preprocess, meta.labels.ignore_index)
     late = None
     if recipe.late_epochs:
-        late = transform(recipe.late_crop_size or recipe.crop_size, recipe.late_scale_range or recipe.scale_range)
-    first = transform(recipe.crop_size, recipe.scale_range)
+        late = replace(
+            first,
+            crop_size=recipe.late_crop_size or recipe.crop_size,
+            scale_range=recipe.late_scale_range or recipe.scale_range,
+        )
     return AugmentedSamples(stage.pictures, first, recipe.seed, late, recipe.epochs - recipe.late_epochs)
+
+
+def augmentation(recipe: Recipe, preprocess: Preprocess, ignore_index: int) -> TrainTransform:
+    """The recipe's, as it is before the late epochs; beyond a picture lies what preprocessing turns into zeros."""
+    red, green, blue = (255 * channel for channel in preprocess.mean)
+    return TrainTransform(
+        crop_size=recipe.crop_size,
+        scale_range=recipe.scale_range,
+        flip=recipe.flip,
+        color_jitter=recipe.color_jitter,
+        fill=(red, green, blue),
+        ignore_index=ignore_index,
+        scale_sampling=recipe.scale_sampling,
+        short_side=recipe.short_side,
+    )
 
 
 def share_of_batch(recipe: Recipe, processes: int) -> int:
