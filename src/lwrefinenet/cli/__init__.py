@@ -6,6 +6,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from lwrefinenet import __version__
+from lwrefinenet.cli.benchmark import benchmark
 from lwrefinenet.cli.evaluate import evaluate
 from lwrefinenet.cli.models import models
 from lwrefinenet.cli.options import complain
@@ -20,6 +21,7 @@ app.command()(predict)
 app.command()(evaluate)
 app.command(epilog=EPILOG)(train)
 app.command("import")(import_)
+app.command()(benchmark)
 app.command()(models)
 
 
