@@ -18,7 +18,7 @@ import torch
 from lwrefinenet.benchmark.training_steps import WAYS, StepJob
 from lwrefinenet.errors import RunError
 
-WARM_UP = 2  # steps that do not count: the first ones fetch memory and choose kernels
+WARM_UP = 1  # steps that do not count: the first one fetches memory and chooses kernels
 
 
 class StepProcess:
