@@ -95,6 +95,11 @@ def test_predict_goes_on_after_a_bad_file_and_ends_with_1(run, tmp_path, picture
             1,
             "no readable torch checkpoint",
         ),
+        (["benchmark"], 2, "say what to measure, as yet one of --train (a training step) and --loader"),
+        (["benchmark", "--train", "--loader"], 2, "say what to measure"),
+        (["benchmark", "rf_lw_resnet5", "--train"], 2, "no network is named 'rf_lw_resnet5'"),
+        (["benchmark", "--train", "--size", "500"], 2, "--size '500': expected HEIGHTxWIDTH"),
+        (["benchmark", "--loader", "--recipe", "nowhere.toml", "--data", "."], 2, "nowhere.toml: no readable recipe"),
         (["import", "PICTURE", "--network", "resnet", "--dataset", "voc", "-o", "x.safetensors"], 2, "rf_lw_resnet50"),
     ],
 )
@@ -225,6 +230,30 @@ def test_polygons_without_pycocotools_say_what_to_install(run, tmp_path, monkeyp
     assert "this command needs pycocotools: pip install 'lwrefinenet[datasets]'." in err
 
 
+def test_benchmark_writes_what_it_measured_with_its_command_and_machine(run, tmp_path):
+    data = write_shapes(tmp_path / "blocks")
+    recipe = tmp_path / "shapes.toml"
+    recipe.write_text('model = "rf_lw_mobilenetv2"\nepochs = 1\ncolor_jitter = 0.1\n')
+    output = tmp_path / "rate.json"
+    arguments = ("--data", data, "--recipe", recipe, "--set", "flip=0", "--size", "32x64", "--rounds", "1")
+    code, out, err = run("benchmark", "--loader", *arguments, "--output", output)
+    assert (code, err) == (0, "")
+    found = json.loads(output.read_text())
+    assert (found["crop_size"], found["flip"], found["color_jitter"]) == ([32, 64], 0, 0.1)
+    assert found["command"].startswith("lwrefinenet benchmark --loader")
+    assert f"{found['pictures_per_core_second']['memory']['median']:.0f}" in out
+
+
+def test_benchmark_compares_a_training_step_with_the_published_way(run, tmp_path):
+    output = tmp_path / "speed.json"
+    arguments = ("--train", "--size", "32x64", "--batch", "2", "--rounds", "1", "--output", output)
+    code, out, _ = run("benchmark", "rf_lw_mobilenetv2", *arguments)
+    assert code == 0
+    found = json.loads(output.read_text())
+    assert (found["crop_size"], found["batch_size"]) == ([32, 64], 2)
+    assert f"Ours is {found['ratio']:.2f} times as fast" in out
+
+
 def write_published_checkpoint(path, num_classes):
     names = PUBLISHED["rf_lw_mobilenetv2"]
     state = create_model("rf_lw_mobilenetv2", num_classes).state_dict()
@@ -304,6 +333,8 @@ def test_the_flags_are_what_was_promised():
         "evaluate": ["--data", "--device", "--help", "--json", "--output", "--published-crop", "--resize", "--split"],
         "train": ["--data", "--device", "--help", "--output", "--resume", "--set", "--time-limit"],
         "import": ["--dataset", "--help", "--network", "--output"],
+        "benchmark": ["--batch", "--classes", "--data", "--help", "--loader", "--output", "--precision", "--recipe",
+                      "--rounds", "--set", "--size", "--train"],
         "models": ["--help"],
         "data check": ["--help", "--html", "--json", "--split"],
         "data convert": ["--classes", "--colours", "--copy", "--from", "--help", "--link", "--output", "--tolerance",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from rich.color import Color
@@ -96,6 +96,42 @@ def weights_table() -> Table:
         meta = read_meta(path)
         table.add_row(name, f"{path.stat().st_size / 1e6:.1f} MB", f"{len(meta.labels)}", _scores(meta), meta.licence)
     return table
+
+
+def training_speed_report(result: dict[str, Any]) -> None:
+    """Both ways of a training step with their seconds, and the ratio; `result` as `benchmark.training_speed` gives it."""
+    height, width = result["crop_size"]
+    say(
+        f"A training step of {result['model']}: {result['batch_size']} crops of {height}x{width}, {result['num_classes']} "
+        f"classes, {result['threads']} threads."
+    )
+    table = Table("way", "", "seconds", "quartiles")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for way, timing in result["seconds"].items():
+        table.add_row(way, escape(result["ways"][way]), f"{timing['median']:.2f}", _quartiles(timing, ".2f"))
+    console.print(table)
+    say(f"Ours is {result['ratio']:.2f} times as fast; medians of {len(timing['rounds'])} rounds.")
+
+
+def loader_rate_report(result: dict[str, Any]) -> None:
+    """Pictures per second and core with and without the cache, and the parts; `result` as `benchmark.loader_rate` gives it."""
+    say(f"{result['data']}; crops of {'x'.join(map(str, result['crop_size']))}, one process, one thread.")
+    say("Pictures per second and core, and the milliseconds of each part:")
+    parts = result["milliseconds"]
+    table = Table("cache", "pictures/s", "quartiles", *parts["none"])
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for cache, rate in result["pictures_per_core_second"].items():
+        milliseconds = (f"{value:.1f}" for value in parts[cache].values())
+        table.add_row(cache, f"{rate['median']:.0f}", _quartiles(rate, ".0f"), *milliseconds)
+    console.print(table)
+    walls = ", ".join(f"{cache} {rate['median']:.0f}" for cache, rate in result["pictures_per_second"].items())
+    say(f"By the clock, with whatever else runs here: {walls} pictures/s.")
+
+
+def _quartiles(timing: dict[str, Any], form: str) -> str:
+    return " - ".join(format(value, form) for value in timing["quartiles"])
 
 
 class TrainingConsole:

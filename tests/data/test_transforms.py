@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.v2 import functional as tf
 
-from lwrefinenet.data.transforms import TrainTransform
+from lwrefinenet.data.transforms import TrainTransform, jitter_colors
 
 
 def transform(**changes):
@@ -83,3 +84,31 @@ def test_color_jitter_changes_colours_but_not_the_mask():
     image, target = still(pixels, mask)
     assert not np.array_equal(image.permute(1, 2, 0).numpy(), pixels)
     assert np.array_equal(target.numpy(), mask)
+
+
+def muted_picture():
+    """Colours that none of the factors below carries beyond 0-255."""
+    return torch.randint(60, 150, (3, 16, 24), generator=torch.Generator().manual_seed(0)).byte()
+
+
+@pytest.mark.parametrize(
+    ("place", "adjust"), [(0, tf.adjust_brightness), (1, tf.adjust_contrast), (2, tf.adjust_saturation)]
+)
+def test_each_colour_change_alone_is_that_of_torchvision(monkeypatch, place, adjust):
+    draws = torch.full((4,), 0.5)
+    draws[place] = 0.9  # factor 1 + 0.8 x 0.4
+    monkeypatch.setattr(torch, "rand", lambda _: draws)
+    found, expected = jitter_colors(muted_picture(), 0.4).int(), adjust(muted_picture(), 1.32).int()
+    assert (found - expected).abs().max() <= 1
+    assert not torch.equal(found, muted_picture().int())
+
+
+def test_turning_the_hue_keeps_the_lightness_and_greys(monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda _: torch.tensor([0.5, 0.5, 0.5, 1.0]))
+    picture = muted_picture()
+    turned = jitter_colors(picture, 0.4)
+    lightness = tf.rgb_to_grayscale(turned).int() - tf.rgb_to_grayscale(picture).int()
+    assert lightness.abs().max() <= 1
+    assert (turned.int() - picture.int()).abs().max() > 5
+    grey = picture[:1].expand(3, -1, -1).contiguous()
+    assert torch.equal(jitter_colors(grey, 0.4), grey)

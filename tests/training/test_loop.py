@@ -125,6 +125,23 @@ def test_each_validation_is_logged_with_its_protocol(shapes, tmp_path):
     assert scores[0]["protocol"]["split"] == "val"
 
 
+def test_each_epoch_is_logged_with_the_time_it_took_and_the_time_it_waited_for_pictures(shapes, tmp_path):
+    done = run(shapes, tmp_path / "run", recipe())
+    lines = [json.loads(line) for line in (done.path / "metrics.jsonl").read_text().splitlines()]
+    epochs = [line for line in lines if "loss" in line]
+    assert [line["epoch"] for line in epochs] == [1, 2]
+    assert all(line["seconds"] > 0 and line["waiting"] > 0 for line in epochs)
+
+
+def test_pictures_kept_in_memory_give_the_same_weights(shapes, tmp_path):
+    run(shapes, tmp_path / "decoded", recipe(epochs=1))
+    listener = Quiet()
+    run(shapes, tmp_path / "kept", recipe(epochs=1, cache="memory", workers=1), listener)
+    assert f"8 pictures and masks of {shapes.name} kept in memory: 0.00 GB." in listener.sentences
+    expected, found = tensors(tmp_path / "decoded/best.safetensors"), tensors(tmp_path / "kept/best.safetensors")
+    assert all(torch.equal(value, found[key]) for key, value in expected.items())
+
+
 def test_a_folder_that_holds_a_run_is_not_trained_over(shapes, tmp_path):
     run(shapes, tmp_path / "run", recipe(), time_limit=0)
     with pytest.raises(RunError, match="holds a run already.*--resume"):

@@ -6,6 +6,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from lwrefinenet import __version__
+from lwrefinenet.cli.benchmark import benchmark
 from lwrefinenet.cli.data import data_app
 from lwrefinenet.cli.evaluate import evaluate
 from lwrefinenet.cli.models import models
@@ -21,6 +22,7 @@ app.command()(predict)
 app.command()(evaluate)
 app.command(epilog=EPILOG)(train)
 app.command("import")(import_)
+app.command()(benchmark)
 app.command()(models)
 app.add_typer(data_app, name="data")
 

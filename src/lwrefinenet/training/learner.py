@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from lwrefinenet.models.refinenet import LightWeightRefineNet
+from lwrefinenet.training.head import classify
 
 
 class Learner(nn.Module):
@@ -19,7 +20,8 @@ class Learner(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """images: (N, 3, H, W), normalised.  Returns the network's logits, then those of the heads, coarse to fine."""
-        if not self.heads:
-            return [self.network(images)]
         *coarser, finest = self.network.decoder.cascade(self.network.backbone(images))
-        return [self.network.head(finest), *(head(level) for head, level in zip(self.heads, coarser, strict=True))]
+        logits = classify(self.network.head, finest)
+        if not self.heads:
+            return [logits]
+        return [logits, *(head(level) for head, level in zip(self.heads, coarser, strict=True))]

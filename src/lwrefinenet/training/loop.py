@@ -25,7 +25,7 @@ from lwrefinenet.training.processes import Processes
 from lwrefinenet.training.progress import Listener, Silence, StepReport
 from lwrefinenet.training.recipe import Recipe
 from lwrefinenet.training.rng import random_state, restore_random_state
-from lwrefinenet.training.run_data import RunData, balanced_classes, checked, open_data
+from lwrefinenet.training.run_data import RunData, balanced_classes, cached, checked, open_data
 from lwrefinenet.training.run_dir import RunDir, fingerprint
 from lwrefinenet.training.start import (
     build_loss,
@@ -104,7 +104,7 @@ class Training:
             if fresh or self.data.stages.starts_at(self.state.epoch):
                 stream, fresh = self._stream(), False
             self._learning_mode()
-            for batch in islice(stream, stage.steps - self.state.step):
+            for batch in self._awaited(islice(stream, stage.steps - self.state.step)):
                 self._learn(batch)
                 if self._pause():
                     self.trackers.end()
@@ -142,6 +142,16 @@ class Training:
             share=(self.processes.number, self.processes.count),
             pin_memory=self.processes.device.type == "cuda",
         )
+
+    def _awaited(self, stream: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches, and the time that each kept the step waiting."""
+        while True:
+            begun = time.monotonic()
+            batch = next(stream, None)
+            self.state.epoch_waiting += time.monotonic() - begun
+            if batch is None:
+                return
+            yield batch
 
     def _learning_mode(self) -> None:
         self.state.learner.train()
@@ -187,7 +197,12 @@ class Training:
         state, recipe = self.state, self.recipe
         steps = self.data.stages.at_epoch(state.epoch).steps
         if self.processes.is_main:
-            self.run.log(epoch=state.epoch + 1, loss=state.epoch_loss / steps, seconds=state.epoch_seconds)
+            self.run.log(
+                epoch=state.epoch + 1,
+                loss=state.epoch_loss / steps,
+                seconds=state.epoch_seconds,
+                waiting=state.epoch_waiting,
+            )
         state.next_epoch()
         state.finished = state.epoch == recipe.epochs
         if self.data.validation is not None and (state.epoch % recipe.validate_every == 0 or state.finished):
@@ -277,6 +292,7 @@ def _begin(
     where = f"{device}" if processes.count == 1 else f"{processes.count} processes, each on its {device.type}"
     listener.say(f"Training {recipe.model} on {pictures} pictures, in {processes.arithmetic} on {where}.")
     balanced = processes.from_main(_checked_and_balanced(recipe, data, listener) if processes.is_main else None)
+    data = cached(data, recipe.cache, listener)
     state, meta = build_state(recipe, data, device)
     loss = build_loss(recipe, meta, None if balanced is None else balanced.to(device))
     optimizer = processes.prepared(state.optimizer)

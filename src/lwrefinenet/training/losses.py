@@ -56,6 +56,9 @@ class SegmentationLoss:
         return loss
 
     def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        classes_last = logits.movedim(1, -1).flatten(
+            0, -2
+        )  # a view of channels_last logits, and log-softmax is fast there
         cross_entropy = partial(
             F.cross_entropy,
             weight=self.class_weights,
@@ -63,10 +66,10 @@ class SegmentationLoss:
             label_smoothing=self.label_smoothing,
         )
         if self.hardest:
-            pixels = cross_entropy(logits, targets, reduction="none")
+            pixels = cross_entropy(classes_last, targets.flatten(), reduction="none").view_as(targets)
             threshold, share = self.hardest
             return hardest_mean(pixels, targets, logits, self.ignore_index, threshold=threshold, share=share)
-        total = cross_entropy(logits, targets, reduction="sum")
+        total = cross_entropy(classes_last, targets.flatten(), reduction="sum")
         return total / self.pixel_weight(targets).clamp_min(1e-6)
 
 

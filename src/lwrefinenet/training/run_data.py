@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from torch import Tensor
 
+from lwrefinenet.data.cache import kept_in_memory
 from lwrefinenet.data.census import Census
 from lwrefinenet.data.check import require_sound
 from lwrefinenet.data.dataset import LabelledPictures, SegmentationDataset, concatenated
@@ -80,6 +81,21 @@ def checked(data: RunData, listener: Listener) -> Census:
         if finding.severity is Severity.WARNING:
             listener.say(f"warning: {finding}")
     return report.censuses[0]
+
+
+def cached(data: RunData, cache: str, listener: Listener) -> RunData:
+    """The data with the pictures of every stage kept in memory, where the recipe says so; DataError where they do not fit."""
+    if cache == "none":
+        return data
+    sets = _distinct(stage.pictures for stage in data.stages.stages)
+    kept = [
+        kept_in_memory(each, lambda indices: listener.watch(indices, what="keeping pictures in memory"))
+        for each in sets
+    ]
+    for each in kept:
+        listener.say(f"{len(each)} pictures and masks of {each.name} kept in memory: {each.bytes / 1e9:.2f} GB.")
+    stages = (replace(stage, pictures=kept[sets.index(stage.pictures)]) for stage in data.stages.stages)
+    return replace(data, stages=Stages(tuple(stages)))
 
 
 def balanced_classes(census: Census, power: float) -> Tensor:

@@ -1,6 +1,7 @@
 """What a run begins with: its network, and everything that learns, built from the recipe."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from lwrefinenet.errors import RecipeError
 from lwrefinenet.meta import Source, WeightsMeta
 from lwrefinenet.models.pretrained import BackboneStart, load_backbone_weights
 from lwrefinenet.models.zoo import create_model
+from lwrefinenet.preprocess import Preprocess
 from lwrefinenet.training.batches import AugmentedSamples
 from lwrefinenet.training.learner import Learner
 from lwrefinenet.training.losses import SegmentationLoss
@@ -63,25 +65,30 @@ def build_loss(recipe: Recipe, meta: WeightsMeta, class_weights: Tensor | None) 
 
 def samples_of(stage: Stage, recipe: Recipe, meta: WeightsMeta) -> AugmentedSamples:
     """The stage's pictures with the recipe's augmentation, that of the late epochs included."""
-    red, green, blue = (255 * channel for channel in meta.preprocess.mean)
-
-    def transform(crop_size: tuple[int, int], scale_range: tuple[float, float]) -> TrainTransform:
-        return TrainTransform(
-            crop_size=crop_size,
-            scale_range=scale_range,
-            flip=recipe.flip,
-            color_jitter=recipe.color_jitter,
-            fill=(red, green, blue),
-            ignore_index=meta.labels.ignore_index,
-            scale_sampling=recipe.scale_sampling,
-            short_side=recipe.short_side,
-        )
-
+    first = augmentation(recipe, meta.preprocess, meta.labels.ignore_index)
     late = None
     if recipe.late_epochs:
-        late = transform(recipe.late_crop_size or recipe.crop_size, recipe.late_scale_range or recipe.scale_range)
-    first = transform(recipe.crop_size, recipe.scale_range)
+        late = replace(
+            first,
+            crop_size=recipe.late_crop_size or recipe.crop_size,
+            scale_range=recipe.late_scale_range or recipe.scale_range,
+        )
     return AugmentedSamples(stage.pictures, first, recipe.seed, late, recipe.epochs - recipe.late_epochs)
+
+
+def augmentation(recipe: Recipe, preprocess: Preprocess, ignore_index: int) -> TrainTransform:
+    """The recipe's, as it is before the late epochs; beyond a picture lies what preprocessing turns into zeros."""
+    red, green, blue = (255 * channel for channel in preprocess.mean)
+    return TrainTransform(
+        crop_size=recipe.crop_size,
+        scale_range=recipe.scale_range,
+        flip=recipe.flip,
+        color_jitter=recipe.color_jitter,
+        fill=(red, green, blue),
+        ignore_index=ignore_index,
+        scale_sampling=recipe.scale_sampling,
+        short_side=recipe.short_side,
+    )
 
 
 def share_of_batch(recipe: Recipe, processes: int) -> int:

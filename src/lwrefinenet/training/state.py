@@ -16,7 +16,8 @@ from lwrefinenet.training.learner import Learner
 class TrainingState:
     """average: the moving average of the network, None where the recipe has none.  scaler: of float16's loss, or None.
 
-    epoch, step: the next to do; step within the epoch.  epoch_loss, epoch_seconds: sums over the steps of this epoch so far.
+    epoch, step: the next to do; step within the epoch.  epoch_loss, epoch_seconds, epoch_waiting: sums over the steps of this
+    epoch so far: of the losses, of the time in the step, and of the time in which the step waited for its pictures.
     best_score, best_epoch: of the validations so far.  finished: nothing is left to do.
     """
 
@@ -29,6 +30,7 @@ class TrainingState:
     step: int = 0
     epoch_loss: float = 0.0
     epoch_seconds: float = 0.0
+    epoch_waiting: float = 0.0
     best_score: float = -1.0
     best_epoch: int = 0
     finished: bool = False
@@ -40,7 +42,8 @@ class TrainingState:
 
     def next_epoch(self) -> None:
         """Turn to the first step of the next epoch."""
-        self.epoch, self.step, self.epoch_loss, self.epoch_seconds = self.epoch + 1, 0, 0.0, 0.0
+        self.epoch, self.step = self.epoch + 1, 0
+        self.epoch_loss = self.epoch_seconds = self.epoch_waiting = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -52,6 +55,7 @@ class TrainingState:
             "position": [self.epoch, self.step],
             "best": [self.best_score, self.best_epoch],
             "epoch_sums": [self.epoch_loss, self.epoch_seconds],
+            "epoch_waiting": self.epoch_waiting,
             "finished": self.finished,
         }
 
@@ -66,4 +70,5 @@ class TrainingState:
         self.epoch, self.step = values["position"]
         self.best_score, self.best_epoch = values["best"]
         self.epoch_loss, self.epoch_seconds = values["epoch_sums"]
+        self.epoch_waiting = values.get("epoch_waiting", 0.0)
         self.finished = values["finished"]

@@ -1,0 +1,142 @@
+"""A data set that is decoded once and kept in memory, for training that would wait for its pictures otherwise."""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lwrefinenet.data.dataset import LabelledPictures, Sample, SegmentationDataset
+from lwrefinenet.errors import DataError
+from lwrefinenet.labels import LabelSet
+
+FEW = 16  # pictures that tell how large the rest will be
+SPARED = 0.1  # share of the free memory that is left to the rest of the training
+
+Labelled = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class CachedPictures:
+    """Another data set's pictures and masks, decoded: uint8 arrays that nobody writes to, so forked workers share them.
+
+    arrays: as the data set gives them, in its order.
+    """
+
+    pictures: LabelledPictures
+    arrays: tuple[Labelled, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the arrays take."""
+        return sum(map(_bytes, self.arrays))
+
+    @property
+    def name(self) -> str:
+        return self.pictures.name
+
+    @property
+    def split(self) -> str:
+        return self.pictures.split
+
+    @property
+    def labels(self) -> LabelSet:
+        return self.pictures.labels
+
+    @property
+    def void_rule(self) -> str:
+        return self.pictures.void_rule
+
+    @property
+    def licence(self) -> str:
+        return self.pictures.licence
+
+    @property
+    def parts(self) -> tuple[SegmentationDataset, ...]:
+        return self.pictures.parts
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def __getitem__(self, index: int) -> Labelled:
+        return self.arrays[index]
+
+    def sample(self, index: int) -> Sample:
+        """The files behind a picture."""
+        return self.pictures.sample(index)
+
+
+def kept_in_memory(
+    pictures: LabelledPictures,
+    watch: Callable[[Iterable[int]], Iterable[int]] = iter,
+    *,
+    free: int | None = None,
+) -> CachedPictures:
+    """Decode every picture and mask, on all cores.
+
+    watch: passes the indices through, for a progress bar.  free: memory to live in, in bytes; None takes what the machine
+    has, and no limit where it does not tell.
+    DataError where they do not fit, from a few of them if that shows already, or for a picture that cannot be read.
+    """
+    free = free_memory() if free is None else free
+    limit = None if free is None else int((1 - SPARED) * free)
+    every = max(1, len(pictures) // FEW)
+    few = [_bytes(pictures[index]) for index in range(0, len(pictures), every)]
+    _refuse_beyond(limit, len(pictures) * sum(few) // max(1, len(few)), pictures)
+    arrays: list[Labelled] = []
+    taken = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        decoding = pool.map(lambda index: _own_arrays(pictures[index]), range(len(pictures)))
+        try:
+            for _ in watch(range(len(pictures))):
+                arrays.append(next(decoding))
+                taken += _bytes(arrays[-1])
+                _refuse_beyond(limit, taken, pictures)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return CachedPictures(pictures, tuple(arrays))
+
+
+def free_memory() -> int | None:
+    """Bytes that new arrays may take on this machine and in this container; None where the system does not tell."""
+    bounds = [bound for bound in (_free_on_machine(), _free_in_container()) if bound is not None]
+    return min(bounds, default=None)
+
+
+def _free_on_machine() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:  # no Linux
+        return None
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return 1024 * int(fields["MemAvailable"].split()[0]) if "MemAvailable" in fields else None
+
+
+def _free_in_container() -> int | None:
+    """By the limit of control group 2, where there is one."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        return int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())
+    except (OSError, ValueError):  # no such group, or "max": no limit
+        return None
+
+
+def _own_arrays(labelled: Labelled) -> Labelled:
+    """Contiguous, so that a cropped picture does not hold on to what was cut off."""
+    pixels, mask = labelled
+    return np.ascontiguousarray(pixels), np.ascontiguousarray(mask)
+
+
+def _refuse_beyond(limit: int | None, needed: int, pictures: LabelledPictures) -> None:
+    if limit is not None and needed > limit:
+        raise DataError(
+            f"{pictures.name} {pictures.split}: its {len(pictures)} pictures and masks take {needed / 1e9:.2g} GB or more "
+            f'decoded, and {limit / 1e9:.2g} GB of memory are free for them; set cache = "none", or free some memory.'
+        )
+
+
+def _bytes(labelled: Labelled) -> int:
+    return sum(array.nbytes for array in labelled)
