@@ -1,7 +1,7 @@
 """A process of its own for each way of training, so that what one does to its allocator is no gain of the other.
 
 `python -m lwrefinenet.benchmark.step_process WAY JOB` warms up, and for every line that it reads takes one step and prints
-its seconds and loss as JSON.
+its seconds as JSON.
 """
 
 import json
@@ -41,12 +41,13 @@ class StepProcess:
         """
         return self._answer()
 
-    def step(self) -> float:
-        """Seconds of one more step."""
+    def step(self) -> tuple[float, float]:
+        """Seconds of one more step: by the clock, and of work on all cores together."""
         assert self._process.stdin is not None
         self._process.stdin.write("step\n")
         self._process.stdin.flush()
-        return float(self._answer()["seconds"])
+        answer = self._answer()
+        return float(answer["seconds"]), float(answer["core_seconds"])
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -75,9 +76,10 @@ def serve(way: str, job: StepJob) -> None:
     step = WAYS[way](job)
     print(json.dumps({"losses": [step() for _ in range(WARM_UP)]}), flush=True)
     for _ in sys.stdin:
-        begun = time.perf_counter()
+        begun, worked = time.perf_counter(), time.process_time()
         step()
-        print(json.dumps({"seconds": time.perf_counter() - begun}), flush=True)
+        taken = {"seconds": time.perf_counter() - begun, "core_seconds": time.process_time() - worked}
+        print(json.dumps(taken), flush=True)
 
 
 if __name__ == "__main__":

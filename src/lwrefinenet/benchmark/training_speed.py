@@ -19,11 +19,12 @@ def training_speed(
 
     rounds: steps of each way.  watch: passes the round numbers through, for a progress bar.
     Returns, ready for JSON: what was measured, `seconds` of each way (median, quartiles, every round), `ratio` of the
-    medians, and `losses`: those of the warm-up steps, which both ways must agree on to be comparable.
+    medians, the same of the work of all cores (`core_seconds`, `core_ratio`), which other work on the machine disturbs less,
+    and `losses`: those of the warm-up steps, which both ways must agree on to be comparable.
     RunError where a process ends before its time.
     """
     arithmetic = Processes.start(job.precision, torch.device("cpu")).arithmetic
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    seconds: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
     with ExitStack() as stack:
         processes: dict[str, StepProcess] = {}
         losses: dict[str, list[float]] = {}
@@ -33,7 +34,8 @@ def training_speed(
         for _ in watch(range(rounds)):
             for way, process in processes.items():
                 seconds[way].append(process.step())
-    timings = {way: spread(values) for way, values in seconds.items()}
+    timings = {way: spread([clock for clock, _ in values]) for way, values in seconds.items()}
+    work = {way: spread([core for _, core in values]) for way, values in seconds.items()}
     return {
         "model": job.model,
         "num_classes": job.num_classes,
@@ -46,5 +48,7 @@ def training_speed(
         },
         "seconds": timings,
         "ratio": timings["published"]["median"] / timings["ours"]["median"],
+        "core_seconds": work,
+        "core_ratio": work["published"]["median"] / work["ours"]["median"],
         "losses": losses,
     }
