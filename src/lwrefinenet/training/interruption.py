@@ -1,6 +1,7 @@
 """Reasons to stop early and cleanly: Ctrl-C, a termination signal, or a time limit."""
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,12 +27,21 @@ class StopRequest:
 
 @contextmanager
 def stop_requests(time_limit: float | None = None) -> Iterator[StopRequest]:
-    """Listen to SIGINT and SIGTERM inside the block; time_limit in seconds. Must run in the main thread."""
+    """Listen to SIGINT and SIGTERM inside the block; time_limit in seconds.
+
+    A second SIGINT does not wait for a step: KeyboardInterrupt. Only the main thread can listen; in another one, signals do
+    what they always do.
+    """
     request = StopRequest(time_limit)
 
     def listen(number: int, _frame: FrameType | None) -> None:
+        if number == request.signal == signal.SIGINT:
+            raise KeyboardInterrupt
         request.signal = signal.Signals(number)
 
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
     former = {number: signal.signal(number, listen) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield request

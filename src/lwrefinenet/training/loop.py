@@ -17,7 +17,7 @@ from lwrefinenet.evaluate import evaluate
 from lwrefinenet.meta import Score, WeightsMeta
 from lwrefinenet.predict import Predictor
 from lwrefinenet.training.allocator import keep_freed_memory
-from lwrefinenet.training.batches import Batch, batches
+from lwrefinenet.training.batches import Batch, batches, dead_workers_named
 from lwrefinenet.training.checkpoints import Checkpoints
 from lwrefinenet.training.interruption import StopRequest, stop_requests
 from lwrefinenet.training.optim import freeze_batch_norm
@@ -68,7 +68,8 @@ def train(
         training = _begin(recipe, run, processes, opened, share, listener, stop)
         if resume:
             training.restore()
-        training.go()
+        with dead_workers_named():
+            training.go()
     return run
 
 
