@@ -1,5 +1,7 @@
 import copy
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -113,9 +115,42 @@ def test_no_batch_that_fits_is_said():
         fitting_batch(8, attempt)
 
 
+def test_a_number_that_accelerate_config_left_divides_no_gradient(tiny_model, monkeypatch):
+    plain, learner = step_of(tiny_model, 4)
+    plain(IMAGES, TARGETS)
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    configured, other = step_of(tiny_model, 4)
+    configured(IMAGES, TARGETS)
+    assert torch.equal(parameters(learner), parameters(other))
+
+
 def test_processes_alone_exchange_nothing():
     processes = Processes.start("float32", torch.device("cpu"))
     assert (processes.count, processes.number, processes.is_main) == (1, 0, True)
     assert processes.gather("a") == ["a"]
     assert processes.sum(torch.tensor(3.0)).item() == 3.0
     assert "RANK" not in os.environ
+
+
+TWO_PROCESSES = """
+import torch
+from lwrefinenet.training.processes import Processes
+
+processes = Processes.start("float32", torch.device("cpu"))
+norm = torch.nn.BatchNorm2d(2)
+norm.running_mean.fill_(processes.number + 5)
+processes.take_buffers_of_main(norm)
+found = processes.gather((processes.number, norm.running_mean.tolist()))
+if processes.is_main:
+    print(processes.count, found, processes.from_main("a"))
+else:
+    processes.from_main("b")
+"""
+
+
+def test_validation_sees_the_same_statistics_in_every_process(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([sys.executable, *launcher, script], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "2 [(0, [5.0, 5.0]), (1, [5.0, 5.0])] a", done.stderr

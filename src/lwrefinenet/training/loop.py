@@ -93,10 +93,11 @@ class Training:
 
     def go(self) -> None:
         """From the epoch and step of the state to the end of the recipe, or to a reason to stop."""
+        done = self.data.stages.steps_before(self.state.epoch) + self.state.step
+        text = self.recipe.to_toml()
+        self.trackers = Trackers.start(self.processes, text, first_step=done, say=self.listener.say)
         if self.processes.is_main:
             self.run.keep_recipe(self.recipe)
-        done = self.data.stages.steps_before(self.state.epoch) + self.state.step
-        self.trackers = Trackers.start(self.processes, self.recipe.to_toml(), first_step=done)
         self.listener.say(f"Learning from epoch {self.state.epoch + 1}, step {self.state.step + 1} on.")
         stream: Iterator[Batch] = iter(())
         fresh = True
@@ -201,6 +202,7 @@ class Training:
         """Score the weights as they would be shipped, from their file, and keep them if they are the best so far."""
         assert self.data.validation is not None
         state, validation = self.state, self.data.validation
+        self.processes.take_buffers_of_main(state.shipped_model)
         trial = self.run.path / f".trial.{self.processes.number}.safetensors"
         weights.save(trial, state.shipped_model, self.meta, half=True)
         model, _ = weights.load(trial)
