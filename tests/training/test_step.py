@@ -2,11 +2,13 @@ import copy
 import os
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
 
 from lwrefinenet.errors import RunError
+from lwrefinenet.training import step as step_module
 from lwrefinenet.training.learner import Learner
 from lwrefinenet.training.losses import SegmentationLoss
 from lwrefinenet.training.optim import freeze_batch_norm
@@ -74,6 +76,36 @@ def test_out_of_memory_halves_the_parts_and_keeps_the_step(tiny_model):
         " from here on 1 pictures at once, with more parts per step; the batch stays the same.",
     ]
     assert torch.allclose(parameters(learner), parameters(other), atol=1e-6)
+
+
+def test_what_a_failed_attempt_held_is_given_back_when_nothing_refers_to_it(tiny_model, monkeypatch):
+    held, alive = [], []
+
+    class Attempt(SmallMemory):
+        def forward(self, images):
+            activations = self.learner(images)
+            if len(images) > self.limit:
+                held.append(weakref.ref(activations[0]))
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return activations
+
+    monkeypatch.setattr(step_module, "release_memory", lambda: alive.append(held[-1]() is not None))
+    small, _ = step_of(tiny_model, 4, wrap=lambda learner: Attempt(learner, 2))
+    small(IMAGES, TARGETS)
+    assert alive == [False]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.",
+        "DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.",
+        "MPS backend out of memory (MPS allocated: 9 GB).",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_a_lack_of_memory_is_known_by_its_words_on_every_system(words):
+    assert step_module.ran_out_of_memory(RuntimeError(words))
 
 
 def test_not_even_one_picture_in_memory_is_said(tiny_model):
