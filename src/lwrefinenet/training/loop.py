@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -98,6 +99,8 @@ class Training:
         self.trackers = Trackers.start(self.processes, text, first_step=done, say=self.listener.say)
         if self.processes.is_main:
             self.run.keep_recipe(self.recipe)
+        if self.frozen:
+            self.listener.say("Batch norms keep their running statistics.")
         self.listener.say(f"Learning from epoch {self.state.epoch + 1}, step {self.state.step + 1} on.")
         stream: Iterator[Batch] = iter(())
         fresh = True
@@ -118,8 +121,13 @@ class Training:
         """Set everything as the last usable checkpoint has it; a run that had none yet starts from its beginning."""
         saved = self.processes.from_main(self.checkpoints.load(self.listener.say) if self.processes.is_main else None)
         if saved is None:
+            if self.processes.is_main:
+                self.run.forget_after(0)
             return
         self.state.load_dict(saved["state"])
+        self.frozen = saved.get("frozen", self.frozen)
+        if self.recipe.device_batch is None:  # found by trying, and perhaps halved since
+            self.step.device_batch = min(self.step.device_batch, saved.get("device_batch", self.step.device_batch))
         randoms = saved["random"]
         if len(randoms) == self.processes.count:
             restore_random_state(randoms[self.processes.number])
@@ -180,12 +188,14 @@ class Training:
         wishes = self.processes.sum(torch.tensor([float(reason is not None), float(due)], device=self.processes.device))
         stopping, saving = (wishes > 0).tolist()
         if stopping or saving:
+            self._require_finite()
             self._save()
         if stopping:
             self.listener.say(f"Stopped by {reason or 'another process'}; go on with --resume.")
         return bool(stopping)
 
     def _end_epoch(self) -> None:
+        self._require_finite()
         state, recipe = self.state, self.recipe
         steps = self.data.stages.at_epoch(state.epoch).steps
         if self.processes.is_main:
@@ -203,10 +213,10 @@ class Training:
         assert self.data.validation is not None
         state, validation = self.state, self.data.validation
         self.processes.take_buffers_of_main(state.shipped_model)
-        trial = self.run.path / f".trial.{self.processes.number}.safetensors"
-        weights.save(trial, state.shipped_model, self.meta, half=True)
-        model, _ = weights.load(trial)
-        trial.unlink()
+        with TemporaryDirectory() as folder:  # the run folder is the main process's alone
+            trial = Path(folder) / "trial.safetensors"
+            weights.save(trial, state.shipped_model, self.meta, half=True)
+            model, _ = weights.load(trial)
         predictor = Predictor(model, self.meta, device=self.processes.device)
         evaluation = evaluate(
             predictor.predict_mask,
@@ -236,9 +246,18 @@ class Training:
     def _save(self) -> None:
         randoms = self.processes.gather(random_state())
         if self.processes.is_main:
-            state = {"state": self.state.to_dict(), "random": randoms}
+            portions = {"frozen": self.frozen, "device_batch": self.step.device_batch}
+            state = {"state": self.state.to_dict(), "random": randoms, **portions}
             self.checkpoints.save(state, epoch=self.state.epoch, step=self.state.step)
         self.saved_at = time.monotonic()
+
+    def _require_finite(self) -> None:
+        """A finite loss may have gradients that are not; weights spoilt by them are neither saved nor shipped."""
+        if not all(bool(parameter.isfinite().all()) for parameter in self.state.learner.parameters()):
+            raise RunError(
+                f"the weights are no finite numbers any more after epoch {self.state.epoch + 1}, step {self.state.step}. The "
+                "last checkpoint is from before; lower the learning rates or set clip_grad_norm."
+            )
 
     def _no_number(self, value: float, batch: Batch) -> RunError:
         pictures = self.data.stages.at_epoch(self.state.epoch).pictures
@@ -286,9 +305,6 @@ def _begin(
     state.scaler = processes.scaler
     learner = processes.distributed(state.learner)
     device_batch = fitting_device_batch(recipe, share, state.learner, loss, meta, processes)
-    frozen = freezes_batch_norm(recipe, device_batch)
-    if frozen:
-        listener.say("Batch norms keep their running statistics.")
     if device_batch < share:
         listener.say(f"{device_batch} pictures at once on a device, {-(-share // device_batch)} times for each step.")
     return Training(
@@ -301,7 +317,7 @@ def _begin(
         step=OptimizerStep(
             processes, learner, loss, optimizer, meta.preprocess, device_batch, recipe.clip_grad_norm, listener.say
         ),
-        frozen=frozen,
+        frozen=freezes_batch_norm(recipe, device_batch),
         checkpoints=Checkpoints(run.path, fingerprint(recipe), data.identity),
         listener=listener,
         stop=stop,
