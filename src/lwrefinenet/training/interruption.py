@@ -9,11 +9,15 @@ from types import FrameType
 
 
 class StopRequest:
-    """Says whether, and why, the run should stop after the step in hand."""
+    """Says whether, and why, the run should stop after the step in hand.
+
+    learning: whether there are steps to wait for; a signal before that stops at once, as there is nothing to save.
+    """
 
     def __init__(self, time_limit: float | None) -> None:
         self.deadline = None if time_limit is None else time.monotonic() + time_limit
         self.signal: signal.Signals | None = None
+        self.learning = False
 
     @property
     def reason(self) -> str | None:
@@ -29,13 +33,13 @@ class StopRequest:
 def stop_requests(time_limit: float | None = None) -> Iterator[StopRequest]:
     """Listen to SIGINT and SIGTERM inside the block; time_limit in seconds.
 
-    A second SIGINT does not wait for a step: KeyboardInterrupt. Only the main thread can listen; in another one, signals do
-    what they always do.
+    A signal before the first step, and a second SIGINT, do not wait: KeyboardInterrupt. Only the main thread can listen; in
+    another one, signals do what they always do.
     """
     request = StopRequest(time_limit)
 
     def listen(number: int, _frame: FrameType | None) -> None:
-        if number == request.signal == signal.SIGINT:
+        if not request.learning or number == request.signal == signal.SIGINT:
             raise KeyboardInterrupt
         request.signal = signal.Signals(number)
 
