@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import torch
+from PIL import Image
 
 from lwrefinenet import weights
 from lwrefinenet.data.folder import folder_dataset
@@ -257,7 +258,7 @@ def test_stages_learn_from_their_own_data_with_their_own_rates(shapes, tmp_path)
     the_recipe = recipe(epochs=3, schedule="constant", warmup_steps=0, decoder_lr=0.01, reset_optimizer=True, **stages)
     folders = {"more": other, "shapes": shapes}
     done = train(the_recipe, folders, tmp_path / "run", device=CPU, listener=listener)
-    assert seen == [(1, 0.001), *[(2, 0.001)] * 2, *[(3, 0.001)] * 2]  # the rate of the next step: stage 1 has one
+    assert seen == [(1, 0.01), *[(2, 0.001)] * 2, *[(3, 0.001)] * 2]
     meta = weights.read_meta(done.best)
     assert [source.name for source in meta.sources] == ["more train", f"{shapes.name} train"]
     assert meta.scores[0].protocol.startswith(f"{shapes.name} val")
@@ -383,3 +384,11 @@ def test_validation_data_of_other_classes_is_refused_before_the_first_step(shape
             listener=listener,
         )
     assert listener.losses == []
+
+
+def test_a_split_without_a_labelled_pixel_is_refused_before_the_first_step(shapes, tmp_path):
+    """Its mean IoU would be no number, and no weights ever the best."""
+    other = write_shapes(tmp_path / "other", train=4, val=1)
+    Image.new("L", (80, 64), 255).save(other / "masks/val/000.png")
+    with pytest.raises(DataError, match="other val: not one of its pixels has a class"):
+        run(other, tmp_path / "run", recipe())

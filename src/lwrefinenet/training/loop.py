@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -102,6 +102,7 @@ class Training:
         if self.frozen:
             self.listener.say("Batch norms keep their running statistics.")
         self.listener.say(f"Learning from epoch {self.state.epoch + 1}, step {self.state.step + 1} on.")
+        self.stop.learning = True
         stream: Iterator[Batch] = iter(())
         fresh = True
         while not self.state.finished:
@@ -165,6 +166,7 @@ class Training:
         value = self.step(images, targets)
         if not math.isfinite(value):
             raise self._no_number(value, batch)
+        rates = self.state.schedule.get_last_lr()
         self.state.schedule.step()
         if self.state.average is not None:
             self.state.average.update_parameters(self.state.learner.network)
@@ -172,7 +174,7 @@ class Training:
         self.state.step += 1
         self.state.epoch_loss += value
         self.state.epoch_seconds += seconds
-        report = self._report(value, seconds)
+        report = self._report(value, rates, seconds)
         self.listener.stepped(report)
         self.trackers.step(report)
 
@@ -268,8 +270,7 @@ class Training:
             "checkpoint is from before; lower the learning rates or look at these pictures."
         )
 
-    def _report(self, loss: float, seconds: float) -> StepReport:
-        rates = self.state.schedule.get_last_lr()
+    def _report(self, loss: float, rates: Sequence[float | Tensor], seconds: float) -> StepReport:
         return StepReport(
             epoch=self.state.epoch + 1,
             epochs=self.recipe.epochs,

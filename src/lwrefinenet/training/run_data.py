@@ -86,6 +86,12 @@ def checked(data: RunData, listener: Listener) -> Census:
     for finding in report.findings:
         if finding.severity is Severity.WARNING:
             listener.say(f"warning: {finding}")
+    for census in report.censuses:
+        if not census.pixels.any():
+            raise DataError(
+                f"{census.name} {census.split}: not one of its pixels has a class, so that nothing can be learnt or scored; "
+                "label some pictures, or set val_split to another split or empty."
+            )
     return report.censuses[0]
 
 
