@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -162,6 +163,16 @@ def test_processes_alone_exchange_nothing():
     assert processes.gather("a") == ["a"]
     assert processes.sum(torch.tensor(3.0)).item() == 3.0
     assert "RANK" not in os.environ
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:1", "NCCL communicator was aborted"],
+)
+def test_a_process_that_lost_another_does_not_call_it_a_fault_of_ours(words):
+    two = Processes(SimpleNamespace(num_processes=2, process_index=1), torch.device("cpu"))
+    with pytest.raises(RunError, match="process 1 of 2 lost another one, which says why"), two.loss_of_others_named():
+        raise RuntimeError(words)
 
 
 TWO_PROCESSES = """

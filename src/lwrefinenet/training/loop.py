@@ -65,12 +65,12 @@ def train(
     listener = listener if processes.is_main else Silence()
     share = share_of_batch(recipe, processes.count)
     opened = open_data(recipe, data)
-    with run.in_use() if processes.is_main else nullcontext(), stop_requests(time_limit) as stop:
+    alone = run.in_use() if processes.is_main else nullcontext()
+    with processes.loss_of_others_named(), dead_workers_named(), alone, stop_requests(time_limit) as stop:
         training = _begin(recipe, run, processes, opened, share, listener, stop)
         if resume:
             training.restore()
-        with dead_workers_named():
-            training.go()
+        training.go()
     return run
 
 

@@ -3,8 +3,8 @@
 Started by `accelerate launch` or `torchrun` there are several; otherwise this process is alone, and nothing is exchanged.
 """
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -103,6 +103,19 @@ class Processes:
         """The optimiser with accelerate's gradient scaling around it."""
         wrapped: Optimizer = self.accelerator.prepare(optimizer)
         return wrapped
+
+    @contextmanager
+    def loss_of_others_named(self) -> Iterator[None]:
+        """RunError where another process has ended and this one waited for it: the cause is what the other one says."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.count == 1 or not any(exchange in str(error) for exchange in ("gloo", "NCCL", "ncclComm")):
+                raise
+            raise RunError(
+                f"process {self.number} of {self.count} lost another one, which says why it ended ("
+                f"{str(error).splitlines()[0].rstrip('. ')})."
+            ) from error
 
     def take_buffers_of_main(self, module: nn.Module) -> None:
         """Give the module the main process's batch-norm statistics; each process has seen pictures of its own."""
