@@ -1,11 +1,13 @@
 """Atomic writing: the whole file, or the old one and nothing beside it."""
 
+import errno
 import os
+import stat
 
 import pytest
 
 from lwrefinenet.errors import LwRefineNetError
-from lwrefinenet.files import write_atomically
+from lwrefinenet.files import replace_folder, write_atomically
 
 
 def test_content_arrives_and_folders_are_made(tmp_path):
@@ -49,3 +51,16 @@ def test_folder_that_is_a_file_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(LwRefineNetError, match="below: cannot be written"):
         write_atomically(tmp_path / "file" / "below", b"content")
+
+
+def test_a_drive_that_cannot_flush_folders_is_written_all_the_same(tmp_path, monkeypatch):
+    flush = os.fsync
+
+    def files_alone(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", files_alone)
+    replace_folder(tmp_path / "last", {"a": b"content"}, former=tmp_path / "previous")
+    assert (tmp_path / "last" / "a").read_bytes() == b"content"

@@ -1,5 +1,6 @@
 """Writing files and folders so that nothing half-written is ever left under the final name."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -60,11 +61,14 @@ def replace_folder(path: Path, contents: Mapping[str, bytes], *, former: Path) -
 
 
 def _flush_folder(path: Path) -> None:
-    """Names are on the disk only when their folder is; systems without folder handles (Windows) flush by themselves."""
+    """Names are on the disk only when their folder is; systems that cannot flush one (Windows, some mounted drives) are let be."""
     if os.name == "posix":
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+                raise
         finally:
             os.close(handle)
 

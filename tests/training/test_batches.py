@@ -1,3 +1,6 @@
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 
 import pytest
@@ -5,8 +8,8 @@ import torch
 
 from lwrefinenet.data.folder import folder_dataset
 from lwrefinenet.data.transforms import TrainTransform
-from lwrefinenet.errors import DataError
-from lwrefinenet.training.batches import AugmentedSamples, steps_per_epoch
+from lwrefinenet.errors import DataError, RunError
+from lwrefinenet.training.batches import AugmentedSamples, dead_workers_named, steps_per_epoch
 from lwrefinenet.training.batches import batches as stream
 from tests.shapes import write_shapes
 
@@ -83,3 +86,24 @@ def test_late_epochs_have_their_own_transform(dataset):
     samples = AugmentedSamples(dataset, TRANSFORM, seed=0, late=late, late_from=1)
     sizes = [tuple(batch.images.shape[-2:]) for batch in stream(samples, range(2), batch_size=6, workers=1)]
     assert sizes == [(32, 32), (48, 64)]
+
+
+def signal_to_the_workers(dataset, number):
+    """The batches that come after every worker got a signal."""
+    samples = AugmentedSamples(dataset, TRANSFORM, seed=0)
+    flowing = stream(samples, range(40), batch_size=2, workers=1)
+    next(flowing)
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid, number)
+    return list(flowing)
+
+
+def test_workers_outlive_the_signals_that_stop_a_run(dataset):
+    """torchrun sends SIGTERM to the process group of each of its processes, workers included."""
+    assert len(signal_to_the_workers(dataset, signal.SIGTERM)) == 40 * 3 - 1
+
+
+def test_a_worker_that_dies_is_said_in_one_sentence(dataset):
+    died = r"a process that loads pictures died .*--resume --set workers=0"
+    with pytest.raises(RunError, match=died), dead_workers_named():
+        signal_to_the_workers(dataset, signal.SIGKILL)

@@ -1,14 +1,16 @@
 import json
+import math
 import os
 import shutil
 import signal
 
 import pytest
 import torch
+from PIL import Image
 
 from lwrefinenet import weights
 from lwrefinenet.data.folder import folder_dataset
-from lwrefinenet.errors import RecipeError, RunError, UsageError, WeightsError
+from lwrefinenet.errors import DataError, RecipeError, RunError, UsageError, WeightsError
 from lwrefinenet.evaluate import evaluate
 from lwrefinenet.models.zoo import create_model
 from lwrefinenet.predict import Predictor
@@ -273,7 +275,7 @@ def test_stages_learn_from_their_own_data_with_their_own_rates(shapes, tmp_path)
     the_recipe = recipe(epochs=3, schedule="constant", warmup_steps=0, decoder_lr=0.01, reset_optimizer=True, **stages)
     folders = {"more": other, "shapes": shapes}
     done = train(the_recipe, folders, tmp_path / "run", device=CPU, listener=listener)
-    assert seen == [(1, 0.001), *[(2, 0.001)] * 2, *[(3, 0.001)] * 2]  # the rate of the next step: stage 1 has one
+    assert seen == [(1, 0.01), *[(2, 0.001)] * 2, *[(3, 0.001)] * 2]
     meta = weights.read_meta(done.best)
     assert [source.name for source in meta.sources] == ["more train", f"{shapes.name} train"]
     assert meta.scores[0].protocol.startswith(f"{shapes.name} val")
@@ -359,3 +361,51 @@ def test_metrics_of_epochs_that_are_done_again_stand_once(shapes, tmp_path):
     run(shapes, tmp_path / "run", recipe(epochs=2), resume=True)
     epochs = [json.loads(line)["epoch"] for line in done.metrics.read_text().splitlines()]
     assert epochs == [1, 1, 2, 2]  # the loss and the score of each
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_over_with_its_metrics(shapes, tmp_path):
+    done = run(shapes, tmp_path / "run", recipe(epochs=1))
+    shutil.rmtree(done.path / "last")
+    run(shapes, tmp_path / "run", recipe(epochs=1), resume=True)
+    assert len(done.metrics.read_text().splitlines()) == 2
+
+
+def test_weights_that_are_no_numbers_are_neither_saved_nor_shipped(shapes, tmp_path):
+    """A step of infinite length after a finite loss, with one step in an epoch."""
+    settings = {"batch_size": 8, "optimizer": "sgd", "backbone_lr": math.inf, "decoder_lr": math.inf, "warmup_steps": 0}
+    with pytest.raises(RunError, match="the weights are no finite numbers any more after epoch 1, step 1"):
+        run(shapes, tmp_path / "run", recipe(**settings))
+    assert not {"last", "best.safetensors"} & {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_whether_statistics_are_frozen_is_decided_once_for_a_run(shapes, tmp_path, monkeypatch):
+    whole, rest = Quiet(), Quiet()
+    run(shapes, tmp_path / "whole", recipe(), whole)
+    run(shapes, tmp_path / "parts", recipe(), time_limit=0)
+    monkeypatch.setattr("lwrefinenet.training.loop.freezes_batch_norm", lambda *_: True)  # as a smaller device would
+    run(shapes, tmp_path / "parts", recipe(), rest, resume=True)
+    assert rest.losses == whole.losses[1:]
+
+
+def test_validation_data_of_other_classes_is_refused_before_the_first_step(shapes, tmp_path):
+    other = write_shapes(tmp_path / "other", train=4, val=2)
+    description = (other / "dataset.toml").read_text()
+    (other / "dataset.toml").write_text(description.replace("disc", "ring"))
+    listener = Quiet()
+    with pytest.raises(DataError, match="other val is to validate and has 3 classes.*val_data"):
+        train(
+            recipe(stage_data=["shapes"], stage_epochs=[2], val_data="other"),
+            {"shapes": shapes, "other": other},
+            tmp_path / "run",
+            device=CPU,
+            listener=listener,
+        )
+    assert listener.losses == []
+
+
+def test_a_split_without_a_labelled_pixel_is_refused_before_the_first_step(shapes, tmp_path):
+    """Its mean IoU would be no number, and no weights ever the best."""
+    other = write_shapes(tmp_path / "other", train=4, val=1)
+    Image.new("L", (80, 64), 255).save(other / "masks/val/000.png")
+    with pytest.raises(DataError, match="other val: not one of its pixels has a class"):
+        run(other, tmp_path / "run", recipe())

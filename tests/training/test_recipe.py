@@ -36,11 +36,26 @@ def test_a_misspelt_key_is_refused_with_the_nearest_name():
         ("schedule", "multistep", r"milestones is \(\); expected a list"),
         ("trackers", ["tensorbord"], "trackers holds 'tensorbord'; expected tensorboard, wandb"),
         ("device_batch", 0, "device_batch is 0; expected at least 1"),
+        ("seed", 2**64, r"seed is \d+; expected 0 or more"),
     ],
 )
 def test_a_value_out_of_range_is_refused(field, value, message):
     with pytest.raises(RecipeError, match=message):
         Recipe.from_dict({**LEAST, field: value})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"stage_epochs": [1, 2], "stage_lr_scales": [1.0, -0.1]}, "stage_lr_scales is .*factors above 0"),
+        ({"crop_size": [32, 32], "device_batch": 1}, "crop_size is .*more than one cell"),
+        ({"crop_size": [32, 32], "batch_size": 9, "device_batch": 4}, "crop_size is .*more than one cell"),
+        ({"batch_size": 1, "late_epochs": 1, "late_crop_size": [32, 32]}, "late_crop_size is .*more than one cell"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(values, message):
+    with pytest.raises(RecipeError, match=message):
+        Recipe.from_dict({**LEAST, **values})
 
 
 def test_overrides_replace_values_of_the_file(tmp_path):

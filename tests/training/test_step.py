@@ -1,10 +1,15 @@
 import copy
 import os
+import subprocess
+import sys
+import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from lwrefinenet.errors import RunError
+from lwrefinenet.training import step as step_module
 from lwrefinenet.training.learner import Learner
 from lwrefinenet.training.losses import SegmentationLoss
 from lwrefinenet.training.optim import freeze_batch_norm
@@ -74,6 +79,36 @@ def test_out_of_memory_halves_the_parts_and_keeps_the_step(tiny_model):
     assert torch.allclose(parameters(learner), parameters(other), atol=1e-6)
 
 
+def test_what_a_failed_attempt_held_is_given_back_when_nothing_refers_to_it(tiny_model, monkeypatch):
+    held, alive = [], []
+
+    class Attempt(SmallMemory):
+        def forward(self, images):
+            activations = self.learner(images)
+            if len(images) > self.limit:
+                held.append(weakref.ref(activations[0]))
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return activations
+
+    monkeypatch.setattr(step_module, "release_memory", lambda: alive.append(held[-1]() is not None))
+    small, _ = step_of(tiny_model, 4, wrap=lambda learner: Attempt(learner, 2))
+    small(IMAGES, TARGETS)
+    assert alive == [False]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.",
+        "DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.",
+        "MPS backend out of memory (MPS allocated: 9 GB).",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_a_lack_of_memory_is_known_by_its_words_on_every_system(words):
+    assert step_module.ran_out_of_memory(RuntimeError(words))
+
+
 def test_not_even_one_picture_in_memory_is_said(tiny_model):
     small, _ = step_of(tiny_model, 2, wrap=lambda learner: SmallMemory(learner, 0))
     with pytest.raises(RunError, match="not even one picture at a time fits the memory; set crop_size smaller"):
@@ -113,9 +148,52 @@ def test_no_batch_that_fits_is_said():
         fitting_batch(8, attempt)
 
 
+def test_a_number_that_accelerate_config_left_divides_no_gradient(tiny_model, monkeypatch):
+    plain, learner = step_of(tiny_model, 4)
+    plain(IMAGES, TARGETS)
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    configured, other = step_of(tiny_model, 4)
+    configured(IMAGES, TARGETS)
+    assert torch.equal(parameters(learner), parameters(other))
+
+
 def test_processes_alone_exchange_nothing():
     processes = Processes.start("float32", torch.device("cpu"))
     assert (processes.count, processes.number, processes.is_main) == (1, 0, True)
     assert processes.gather("a") == ["a"]
     assert processes.sum(torch.tensor(3.0)).item() == 3.0
     assert "RANK" not in os.environ
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:1", "NCCL communicator was aborted"],
+)
+def test_a_process_that_lost_another_does_not_call_it_a_fault_of_ours(words):
+    two = Processes(SimpleNamespace(num_processes=2, process_index=1), torch.device("cpu"))
+    with pytest.raises(RunError, match="process 1 of 2 lost another one, which says why"), two.loss_of_others_named():
+        raise RuntimeError(words)
+
+
+TWO_PROCESSES = """
+import torch
+from lwrefinenet.training.processes import Processes
+
+processes = Processes.start("float32", torch.device("cpu"))
+norm = torch.nn.BatchNorm2d(2)
+norm.running_mean.fill_(processes.number + 5)
+processes.take_buffers_of_main(norm)
+found = processes.gather((processes.number, norm.running_mean.tolist()))
+if processes.is_main:
+    print(processes.count, found, processes.from_main("a"))
+else:
+    processes.from_main("b")
+"""
+
+
+def test_validation_sees_the_same_statistics_in_every_process(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([sys.executable, *launcher, script], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "2 [(0, [5.0, 5.0]), (1, [5.0, 5.0])] a", done.stderr

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lwrefinenet.data.dataset import LabelledPictures
 from lwrefinenet.data.transforms import TrainTransform
-from lwrefinenet.errors import DataError
+from lwrefinenet.errors import DataError, RunError
 
 Place = tuple[int, int]  # epoch, index of a picture
 
@@ -71,18 +72,9 @@ def batches(
     batch_size: of all devices together.  first_step: where the first epoch begins.  share: (number, count) of this device:
     it gets the number-th of count equal parts of every batch.
     """
-    number, count = share
-    part = batch_size // count
-    places: list[list[Place]] = []
-    for epoch in epochs:
-        order = _order(len(samples.pictures), samples.seed, epoch)
-        begun = first_step if epoch == epochs.start else 0
-        for step in range(begun, steps_per_epoch(len(order), batch_size)):
-            start = step * batch_size + number * part
-            places.append([(epoch, index) for index in order[start : start + part]])
     loader = DataLoader(
         samples,
-        batch_sampler=places,
+        batch_sampler=_places(samples, epochs, batch_size, first_step, share),
         num_workers=workers,
         worker_init_fn=_leave_signals_to_the_run,
         generator=torch.Generator(),  # its own, so that starting workers draws nothing from the training's generator
@@ -92,15 +84,46 @@ def batches(
         yield Batch(images, targets, indices.tolist())
 
 
+@contextmanager
+def dead_workers_named() -> Iterator[None]:
+    """RunError for a loading process that died, which torch raises wherever the run is when it learns of it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise RunError(
+            f"a process that loads pictures died ({str(error).splitlines()[0].rstrip('. ')}), most often of too little memory, "
+            "or of too little /dev/shm in a container; go on with --resume --set workers=0, or give it more."
+        ) from error
+
+
+def _places(
+    samples: AugmentedSamples, epochs: range, batch_size: int, first_step: int, share: tuple[int, int]
+) -> Iterator[list[Place]]:
+    """What each batch holds, one epoch's order in memory at a time."""
+    number, count = share
+    part = batch_size // count
+    for epoch in epochs:
+        order = _order(len(samples.pictures), samples.seed, epoch)
+        begun = first_step if epoch == epochs.start else 0
+        for step in range(begun, steps_per_epoch(len(order), batch_size)):
+            start = step * batch_size + number * part
+            yield [(epoch, index) for index in order[start : start + part]]
+
+
 def _order(length: int, seed: int, epoch: int) -> list[int]:
     order: list[int] = torch.randperm(length, generator=torch.Generator().manual_seed(_mixed(seed, epoch, -1))).tolist()
     return order
 
 
 def _leave_signals_to_the_run(_worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; a worker that died of it would take the run's last step with it."""
+    """Ctrl-C reaches every process of a terminal, and torchrun, Slurm and systemd send SIGTERM to a whole process group.
+
+    A worker that died of it would take the run's last step with it. It ends by itself when the run no longer wants it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _mixed(seed: int, epoch: int, index: int) -> int:

@@ -2,11 +2,12 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from lwrefinenet.evaluate import evaluate
 from lwrefinenet.meta import Score, WeightsMeta
 from lwrefinenet.predict import Predictor
 from lwrefinenet.training.allocator import keep_freed_memory
-from lwrefinenet.training.batches import Batch, batches
+from lwrefinenet.training.batches import Batch, batches, dead_workers_named
 from lwrefinenet.training.checkpoints import Checkpoints
 from lwrefinenet.training.interruption import StopRequest, stop_requests
 from lwrefinenet.training.optim import freeze_batch_norm
@@ -64,7 +65,8 @@ def train(
     listener = listener if processes.is_main else Silence()
     share = share_of_batch(recipe, processes.count)
     opened = open_data(recipe, data)
-    with run.in_use() if processes.is_main else nullcontext(), stop_requests(time_limit) as stop:
+    alone = run.in_use() if processes.is_main else nullcontext()
+    with processes.loss_of_others_named(), dead_workers_named(), alone, stop_requests(time_limit) as stop:
         training = _begin(recipe, run, processes, opened, share, listener, stop)
         if resume:
             training.restore()
@@ -92,11 +94,15 @@ class Training:
 
     def go(self) -> None:
         """From the epoch and step of the state to the end of the recipe, or to a reason to stop."""
+        done = self.data.stages.steps_before(self.state.epoch) + self.state.step
+        text = self.recipe.to_toml()
+        self.trackers = Trackers.start(self.processes, text, first_step=done, say=self.listener.say)
         if self.processes.is_main:
             self.run.keep_recipe(self.recipe)
-        done = self.data.stages.steps_before(self.state.epoch) + self.state.step
-        self.trackers = Trackers.start(self.processes, self.recipe.to_toml(), first_step=done)
+        if self.frozen:
+            self.listener.say("Batch norms keep their running statistics.")
         self.listener.say(f"Learning from epoch {self.state.epoch + 1}, step {self.state.step + 1} on.")
+        self.stop.learning = True
         stream: Iterator[Batch] = iter(())
         fresh = True
         while not self.state.finished:
@@ -116,8 +122,13 @@ class Training:
         """Set everything as the last usable checkpoint has it; a run that had none yet starts from its beginning."""
         saved = self.processes.from_main(self.checkpoints.load(self.listener.say) if self.processes.is_main else None)
         if saved is None:
+            if self.processes.is_main:
+                self.run.forget_after(0)
             return
         self.state.load_dict(saved["state"])
+        self.frozen = saved.get("frozen", self.frozen)
+        if self.recipe.device_batch is None:  # found by trying, and perhaps halved since
+            self.step.device_batch = min(self.step.device_batch, saved.get("device_batch", self.step.device_batch))
         randoms = saved["random"]
         if len(randoms) == self.processes.count:
             restore_random_state(randoms[self.processes.number])
@@ -165,6 +176,7 @@ class Training:
         value = self.step(images, targets)
         if not math.isfinite(value):
             raise self._no_number(value, batch)
+        rates = self.state.schedule.get_last_lr()
         self.state.schedule.step()
         if self.state.average is not None:
             self.state.average.update_parameters(self.state.learner.network)
@@ -172,7 +184,7 @@ class Training:
         self.state.step += 1
         self.state.epoch_loss += value
         self.state.epoch_seconds += seconds
-        report = self._report(value, seconds)
+        report = self._report(value, rates, seconds)
         self.listener.stepped(report)
         self.trackers.step(report)
 
@@ -188,12 +200,14 @@ class Training:
         wishes = self.processes.sum(torch.tensor([float(reason is not None), float(due)], device=self.processes.device))
         stopping, saving = (wishes > 0).tolist()
         if stopping or saving:
+            self._require_finite()
             self._save()
         if stopping:
             self.listener.say(f"Stopped by {reason or 'another process'}; go on with --resume.")
         return bool(stopping)
 
     def _end_epoch(self) -> None:
+        self._require_finite()
         state, recipe = self.state, self.recipe
         steps = self.data.stages.at_epoch(state.epoch).steps
         if self.processes.is_main:
@@ -215,10 +229,11 @@ class Training:
         """Score the weights as they would be shipped, from their file, and keep them if they are the best so far."""
         assert self.data.validation is not None
         state, validation = self.state, self.data.validation
-        trial = self.run.path / f".trial.{self.processes.number}.safetensors"
-        weights.save(trial, state.shipped_model, self.meta, half=True)
-        model, _ = weights.load(trial)
-        trial.unlink()
+        self.processes.take_buffers_of_main(state.shipped_model)
+        with TemporaryDirectory() as folder:  # the run folder is the main process's alone
+            trial = Path(folder) / "trial.safetensors"
+            weights.save(trial, state.shipped_model, self.meta, half=True)
+            model, _ = weights.load(trial)
         predictor = Predictor(model, self.meta, device=self.processes.device)
         evaluation = evaluate(
             predictor.predict_mask,
@@ -248,9 +263,18 @@ class Training:
     def _save(self) -> None:
         randoms = self.processes.gather(random_state())
         if self.processes.is_main:
-            state = {"state": self.state.to_dict(), "random": randoms}
+            portions = {"frozen": self.frozen, "device_batch": self.step.device_batch}
+            state = {"state": self.state.to_dict(), "random": randoms, **portions}
             self.checkpoints.save(state, epoch=self.state.epoch, step=self.state.step)
         self.saved_at = time.monotonic()
+
+    def _require_finite(self) -> None:
+        """A finite loss may have gradients that are not; weights spoilt by them are neither saved nor shipped."""
+        if not all(bool(parameter.isfinite().all()) for parameter in self.state.learner.parameters()):
+            raise RunError(
+                f"the weights are no finite numbers any more after epoch {self.state.epoch + 1}, step {self.state.step}. The "
+                "last checkpoint is from before; lower the learning rates or set clip_grad_norm."
+            )
 
     def _no_number(self, value: float, batch: Batch) -> RunError:
         pictures = self.data.stages.at_epoch(self.state.epoch).pictures
@@ -261,8 +285,7 @@ class Training:
             "checkpoint is from before; lower the learning rates or look at these pictures."
         )
 
-    def _report(self, loss: float, seconds: float) -> StepReport:
-        rates = self.state.schedule.get_last_lr()
+    def _report(self, loss: float, rates: Sequence[float | Tensor], seconds: float) -> StepReport:
         return StepReport(
             epoch=self.state.epoch + 1,
             epochs=self.recipe.epochs,
@@ -299,9 +322,6 @@ def _begin(
     state.scaler = processes.scaler
     learner = processes.distributed(state.learner)
     device_batch = fitting_device_batch(recipe, share, state.learner, loss, meta, processes)
-    frozen = freezes_batch_norm(recipe, device_batch)
-    if frozen:
-        listener.say("Batch norms keep their running statistics.")
     if device_batch < share:
         listener.say(f"{device_batch} pictures at once on a device, {-(-share // device_batch)} times for each step.")
     return Training(
@@ -314,7 +334,7 @@ def _begin(
         step=OptimizerStep(
             processes, learner, loss, optimizer, meta.preprocess, device_batch, recipe.clip_grad_norm, listener.say
         ),
-        frozen=frozen,
+        frozen=freezes_batch_norm(recipe, device_batch),
         checkpoints=Checkpoints(run.path, fingerprint(recipe), data.identity),
         listener=listener,
         stop=stop,

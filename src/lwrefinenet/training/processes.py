@@ -3,9 +3,10 @@
 Started by `accelerate launch` or `torchrun` there are several; otherwise this process is alone, and nothing is exchanged.
 """
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -13,7 +14,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import ProjectConfiguration, broadcast_object_list, gather_object
+from accelerate.utils import (
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+    ProjectConfiguration,
+    broadcast,
+    broadcast_object_list,
+    gather_object,
+)
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
@@ -22,6 +30,8 @@ from torch.optim import Optimizer
 from lwrefinenet.errors import RecipeError, RunError
 
 T = TypeVar("T")
+
+LONGEST_WAIT = timedelta(hours=4)  # for another process: while the main one alone checks the data, not only for a step
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,9 @@ class Processes:
             device_placement=False,
             log_with=_installed(trackers) or None,
             project_config=ProjectConfiguration(logging_dir=None if folder is None else str(folder)),
+            # Parts of a step are ours; `accelerate config` may have left a number that would divide every gradient.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            kwargs_handlers=[InitProcessGroupKwargs(backend=None, timeout=LONGEST_WAIT)],
         )
         own = accelerator.num_processes > 1 and device.type != "cpu"
         return cls(accelerator, accelerator.device if own else device)
@@ -90,6 +103,25 @@ class Processes:
         """The optimiser with accelerate's gradient scaling around it."""
         wrapped: Optimizer = self.accelerator.prepare(optimizer)
         return wrapped
+
+    @contextmanager
+    def loss_of_others_named(self) -> Iterator[None]:
+        """RunError where another process has ended and this one waited for it: the cause is what the other one says."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.count == 1 or not any(exchange in str(error) for exchange in ("gloo", "NCCL", "ncclComm")):
+                raise
+            raise RunError(
+                f"process {self.number} of {self.count} lost another one, which says why it ended ("
+                f"{str(error).splitlines()[0].rstrip('. ')})."
+            ) from error
+
+    def take_buffers_of_main(self, module: nn.Module) -> None:
+        """Give the module the main process's batch-norm statistics; each process has seen pictures of its own."""
+        if self.count > 1:
+            for buffer in module.buffers():
+                broadcast(buffer)
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, the same for each of them."""

@@ -143,6 +143,7 @@ class Recipe:
             *("short_side", "early_stopping", "dice_weight", "lovasz_weight", "auxiliary_weight"),
         ):
             self._require(name, getattr(self, name) >= 0, "0 or more")
+        self._require("seed", 0 <= self.seed < 2**63, "0 or more, and less than 2**63")
         self._require("device_batch", self.device_batch is None or self.device_batch >= 1, "at least 1")
         self._require(
             "milestones", bool(self.milestones) == (self.schedule == "multistep"), 'a list with schedule "multistep"'
@@ -161,8 +162,14 @@ class Recipe:
             "late_epochs", bool(late) == bool(self.late_epochs), "a number with late_crop_size or late_scale_range"
         )
         self._require("late_epochs", self.late_epochs <= self.epochs, f"at most epochs ({self.epochs})")
-        cells = self.batch_size * (self.crop_size[0] // 32) * (self.crop_size[1] // 32)
-        self._require("crop_size", cells > 1 or bool(self.freeze_batch_norm), "a batch of more than one cell of 32x32")
+        part = (
+            self.batch_size if self.device_batch is None else self.batch_size % self.device_batch or self.device_batch
+        )
+        for name in ("crop_size", "late_crop_size"):
+            height, width = getattr(self, name) or self.crop_size
+            cells = part * (height // 32) * (width // 32)
+            expected = "more than one cell of 32x32 in the pictures that a device sees at once, or freeze_batch_norm"
+            self._require(name, cells > 1 or bool(self.freeze_batch_norm), expected)
 
     def _check_stages(self) -> None:
         if self.stage_epochs is None:
@@ -176,6 +183,7 @@ class Recipe:
         for name in ("stage_data", "stage_lr_scales"):
             value = getattr(self, name)
             self._require(name, value is None or len(value) == len(self.stage_epochs), "one entry per stage_epochs")
+        self._require("stage_lr_scales", min(self.stage_lr_scales or (1.0,)) > 0, "factors above 0")
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:

@@ -14,6 +14,7 @@ from lwrefinenet.data.check import require_sound
 from lwrefinenet.data.dataset import LabelledPictures, SegmentationDataset, concatenated
 from lwrefinenet.data.doctor.findings import Severity
 from lwrefinenet.data.stages import open_stage
+from lwrefinenet.errors import DataError
 from lwrefinenet.labels import LabelSet
 from lwrefinenet.training.batches import steps_per_epoch
 from lwrefinenet.training.losses import median_frequency_weights
@@ -57,14 +58,20 @@ def open_data(recipe: Recipe, roots: Mapping[str, Path]) -> RunData:
     """roots: data folders by name, as `parse_data_arguments` gives them.
 
     Without stages of their own data, all folders are learnt from together; the last one validates, or what the recipe says.
-    DataError or UsageError for what cannot be opened, or where the stages have not the same classes.
+    DataError or UsageError for what cannot be opened, or where stages and validation have not the same classes.
     """
     expressions = recipe.stage_data or ("+".join(roots),)
     training = [open_stage(expression, roots, recipe.train_split) for expression in expressions]
     last = re.split(r"[+:]", expressions[-1].rpartition("+")[2])[0]
     validation = open_stage(recipe.val_data or last, roots, recipe.val_split) if recipe.val_split else None
     stages = build_stages(recipe, training, lambda pictures: steps_per_epoch(len(pictures), recipe.batch_size))
-    return RunData(stages, validation)
+    data = RunData(stages, validation)
+    if validation is not None and validation.labels.class_names != data.labels.class_names:
+        raise DataError(
+            f"{validation.name} {validation.split} is to validate and has {len(validation.labels)} classes, the training data "
+            f"has {len(data.labels)}, or they differ in name or order; take a set with the same classes by val_data."
+        )
+    return data
 
 
 def checked(data: RunData, listener: Listener) -> Census:
@@ -80,6 +87,12 @@ def checked(data: RunData, listener: Listener) -> Census:
     for finding in report.findings:
         if finding.severity is Severity.WARNING:
             listener.say(f"warning: {finding}")
+    for census in report.censuses:
+        if not census.pixels.any():
+            raise DataError(
+                f"{census.name} {census.split}: not one of its pixels has a class, so that nothing can be learnt or scored; "
+                "label some pictures, or set val_split to another split or empty."
+            )
     return report.censuses[0]
 
 

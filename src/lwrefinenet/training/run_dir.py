@@ -103,12 +103,9 @@ class RunDir:
 
     def _clear_remains(self) -> None:
         """What a killed process was writing."""
-        for remains in (
-            *self.path.glob(".last.*"),
-            *self.path.glob(".best.safetensors.*"),
-            *self.path.glob(".trial.*"),
-        ):
-            shutil.rmtree(remains) if remains.is_dir() else remains.unlink()
+        for name in (".last.*", ".best.safetensors.*", ".recipe.toml.*", ".metrics.jsonl.*"):
+            for remains in self.path.glob(name):
+                shutil.rmtree(remains) if remains.is_dir() else remains.unlink()
 
 
 def fingerprint(recipe: Recipe) -> str:

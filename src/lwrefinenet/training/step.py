@@ -12,10 +12,15 @@ from lwrefinenet.errors import RunError
 from lwrefinenet.training.losses import SegmentationLoss
 from lwrefinenet.training.processes import Processes
 
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "MPS backend out of memory", "STATUS_ALLOC_FAILED")
+
 
 @dataclass
 class OptimizerStep:
-    """Forward, backward and update, the same whatever the number of parts and processes (but for batch-norm statistics).
+    """Forward, backward and update, the same whatever the number of parts and processes.
+
+    But for batch-norm statistics, and for OHEM, Dice and Lovasz, which see each part as a whole of its own.
+
 
     learner: as `Processes.distributed` gives it.  prepare: (N, 3, H, W) uint8 to what the network wants.
     device_batch: pictures at once; halved where they do not fit.  clip_grad_norm: 0 for none.
@@ -44,6 +49,7 @@ class OptimizerStep:
                 self._refuse_or_halve(error)
             else:
                 break
+            release_memory()  # only here, where the error no longer holds the frames of the attempt and their tensors
         if math.isfinite(value):
             if self.clip_grad_norm:
                 self.processes.accelerator.clip_grad_norm_(self.learner.parameters(), self.clip_grad_norm)
@@ -87,15 +93,14 @@ class OptimizerStep:
             ) from error
         self.device_batch = half
         self.optimizer.zero_grad(set_to_none=True)
-        release_memory()
         self.say(
             f"Out of memory: from here on {half} pictures at once, with more parts per step; the batch stays the same."
         )
 
 
 def ran_out_of_memory(error: RuntimeError) -> bool:
-    """Whether it says so, on a GPU or on a CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Whether it says so, on a GPU, a Mac's GPU or a CPU (Linux, Windows)."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def release_memory() -> None:

@@ -1,16 +1,22 @@
 """The numbers and pictures of a run, for TensorBoard and other trackers by way of accelerate."""
 
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
 from lwrefinenet.data.dataset import LabelledPictures
+from lwrefinenet.errors import RunError
 from lwrefinenet.evaluate import Evaluation
 from lwrefinenet.predict import Predictor
 from lwrefinenet.training.processes import Processes
 from lwrefinenet.training.progress import StepReport
+from lwrefinenet.training.recipe import TRACKERS
 from lwrefinenet.visualize import overlay
 
 PROJECT = "lwrefinenet"
@@ -19,21 +25,39 @@ SHOWN_PICTURES = 4
 SHOWN_WIDTH = 320
 
 
+TAKE_TEXT = ("tensorboard", "wandb")
+TAKE_PICTURES = ("tensorboard", "wandb")
+NOT_IN_MLFLOW_NAMES = re.compile(r"[^/\w.\- ]")
+
+
 @dataclass(frozen=True)
 class Trackers:
-    """Silent where the recipe names none; only the main process speaks."""
+    """Silent where the recipe names none; only the main process speaks.  say: told when one fails, which stops no run."""
 
     processes: Processes
+    say: Callable[[str], None]
 
     @classmethod
-    def start(cls, processes: Processes, recipe: str, *, first_step: int) -> "Trackers":
-        """recipe: its text, kept beside the numbers.  first_step: what was written after it, by a run that was killed, is void."""
+    def start(cls, processes: Processes, recipe: str, *, first_step: int, say: Callable[[str], None]) -> Self:
+        """recipe: its text, kept beside the numbers.  first_step: steps done; what a killed run wrote of later ones is void.
+
+        RunError where one cannot start, such as for want of a login.
+        """
         accelerator = processes.accelerator
         if accelerator.log_with:
-            accelerator.init_trackers(PROJECT, init_kwargs={"tensorboard": {"purge_step": first_step}})
-            if first_step == 0:
-                accelerator.log({"recipe": recipe.replace("\n", "  \n")}, step=0)
-        return cls(processes)
+            void_from = first_step + 1 if first_step else 0
+            try:
+                accelerator.init_trackers(PROJECT, init_kwargs={"tensorboard": {"purge_step": void_from}})
+            except Exception as error:  # of whatever type its package has for it
+                names = ", ".join(map(str, accelerator.log_with))
+                raise RunError(
+                    f"a tracker ({names}) did not start: {type(error).__name__}: {error}. Mend it, or leave it out: "
+                    "--set 'trackers=[]'."
+                ) from error
+        trackers = cls(processes, say)
+        if first_step == 0:
+            trackers._log({"recipe": recipe.replace("\n", "  \n")}, step=0, only=TAKE_TEXT)
+        return trackers
 
     def step(self, report: StepReport) -> None:
         """Loss, learning rates and seconds per step, every so many steps."""
@@ -44,22 +68,44 @@ class Trackers:
                 "learning_rate/decoder": report.decoder_lr,
                 "seconds_per_step": report.seconds,
             }
-            self.processes.accelerator.log(values, step=report.done)
+            self._log(values, step=report.done)
 
     def validation(self, evaluation: Evaluation, predictions: NDArray[np.uint8], *, step: int) -> None:
         """Mean IoU, IoU of every class, pixel accuracy, and a picture (H, W, 3) of predictions."""
         classes = {f"iou/{name}": iou for name, iou in evaluation.per_class_iou.items() if iou is not None}
         scores = {"mean_iou": evaluation.mean_iou, "pixel_accuracy": evaluation.pixel_accuracy}
-        self.processes.accelerator.log({**scores, **classes}, step=step)
-        for tracker in self.processes.accelerator.trackers:
-            if tracker.name in ("tensorboard", "wandb"):  # the others take no arrays
-                layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+        self._log({**scores, **classes}, step=step)
+        for tracker in self._of(TAKE_PICTURES):
+            layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+            with self._outlived(tracker):
                 tracker.log_images({"predictions": predictions[None]}, step=step, **layout)
 
     def end(self) -> None:
         """Write out what is held back."""
-        for tracker in self.processes.accelerator.trackers:
-            tracker.finish()
+        for tracker in self._of(TRACKERS):
+            with self._outlived(tracker):
+                tracker.finish()
+
+    def _log(self, values: Mapping[str, float | str], *, step: int, only: Sequence[str] = TRACKERS) -> None:
+        for tracker in self._of(only):
+            plain = tracker.name == "mlflow"  # which refuses a name with brackets or a plus sign
+            named = {NOT_IN_MLFLOW_NAMES.sub("_", name) if plain else name: value for name, value in values.items()}
+            with self._outlived(tracker):
+                tracker.log(named, step=step)
+
+    def _of(self, names: Sequence[str]) -> list[Any]:
+        return [tracker for tracker in self.processes.accelerator.trackers if tracker.name in names]
+
+    @contextmanager
+    def _outlived(self, tracker: Any) -> Iterator[None]:
+        """What a tracker raises, a full disk or a server out of reach, ends the tracker and not the run."""
+        try:
+            yield
+        except Exception as error:
+            self.processes.accelerator.trackers.remove(tracker)
+            self.say(
+                f"warning: tracker {tracker.name!r} failed ({type(error).__name__}: {error}); the run goes on without."
+            )
 
 
 def prediction_grid(predictor: Predictor, pictures: LabelledPictures) -> NDArray[np.uint8]:
