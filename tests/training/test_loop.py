@@ -14,10 +14,10 @@ from lwrefinenet.errors import DataError, RecipeError, RunError, UsageError, Wei
 from lwrefinenet.evaluate import evaluate
 from lwrefinenet.models.zoo import create_model
 from lwrefinenet.predict import Predictor
-from lwrefinenet.training.loop import train
 from lwrefinenet.training.recipe import Recipe
 from lwrefinenet.training.run_dir import RunDir
 from lwrefinenet.training.start import freezes_batch_norm
+from lwrefinenet.training.train import train
 from tests.shapes import write_shapes
 
 CPU = torch.device("cpu")
@@ -382,7 +382,7 @@ def test_whether_statistics_are_frozen_is_decided_once_for_a_run(shapes, tmp_pat
     whole, rest = Quiet(), Quiet()
     run(shapes, tmp_path / "whole", recipe(), whole)
     run(shapes, tmp_path / "parts", recipe(), time_limit=0)
-    monkeypatch.setattr("lwrefinenet.training.loop.freezes_batch_norm", lambda *_: True)  # as a smaller device would
+    monkeypatch.setattr("lwrefinenet.training.train.freezes_batch_norm", lambda *_: True)  # as a smaller device would
     run(shapes, tmp_path / "parts", recipe(), rest, resume=True)
     assert rest.losses == whole.losses[1:]
 

@@ -76,7 +76,7 @@ def test_a_tracker_that_fails_is_said_and_the_others_are_told_on():
     broken, sound = FakeTracker("wandb", ConnectionError("no route")), FakeTracker("trackio")
     trackers, sentences = trackers_with(broken, sound)
     for step in (1, 2):
-        trackers.validation(scored("wall"), np.zeros((4, 4, 3), np.uint8), step=step)
+        trackers.validation(scored("wall"), lambda: np.zeros((4, 4, 3), np.uint8), step=step)
     assert [step for _, step in sound.told] == [1, 2]
     assert sentences == ["warning: tracker 'wandb' failed (ConnectionError: no route); the run goes on without."]
 
@@ -84,7 +84,7 @@ def test_a_tracker_that_fails_is_said_and_the_others_are_told_on():
 def test_mlflow_gets_names_that_it_takes():
     mlflow, trackio = FakeTracker("mlflow"), FakeTracker("trackio")
     trackers, _ = trackers_with(mlflow, trackio)
-    trackers.validation(scored("pole (thin) + sign"), np.zeros((4, 4, 3), np.uint8), step=1)
+    trackers.validation(scored("pole (thin) + sign"), lambda: np.zeros((4, 4, 3), np.uint8), step=1)
     assert list(mlflow.told[0][0]) == ["mean_iou", "pixel_accuracy", "iou/pole _thin_ _ sign"]
     assert "iou/pole (thin) + sign" in trackio.told[0][0]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lwrefinenet.cli.options import DATA_HELP, DeviceOption, needs_extra
-from lwrefinenet.console import TrainingConsole, say
+from lwrefinenet.console import TrainingConsole
 from lwrefinenet.data.stages import parse_data_arguments
 from lwrefinenet.errors import UsageError
 from lwrefinenet.predict import resolve_device
@@ -27,12 +27,12 @@ def train(
 ) -> None:
     """Train a network by a recipe on a data folder."""
     with needs_extra("train"):
-        from lwrefinenet.training.loop import train as train_by_recipe
+        from lwrefinenet.training.train import train as train_by_recipe
 
     chosen = Recipe.from_toml(recipe, set_)
     limit = None if time_limit is None else _seconds(time_limit)
     with TrainingConsole() as listener:
-        run = train_by_recipe(
+        train_by_recipe(
             chosen,
             parse_data_arguments(data),
             output or Path("runs") / recipe.stem,
@@ -41,8 +41,6 @@ def train(
             resume=resume,
             time_limit=limit,
         )
-    if run.best.exists():
-        say(f"Best weights so far: {run.best}. Use them: lwrefinenet predict PICTURE --weights {run.best}")
 
 
 def _seconds(text: str) -> float:

@@ -1,82 +1,41 @@
-"""Training, as a story: prepare, learn, validate, keep the best, and lose nothing on the way."""
+"""A training run, as a story: learn, validate, keep the best, and lose nothing on the way."""
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
 
 from lwrefinenet import weights
 from lwrefinenet.errors import RunError
-from lwrefinenet.evaluate import evaluate
-from lwrefinenet.meta import Score, WeightsMeta
-from lwrefinenet.predict import Predictor
-from lwrefinenet.training.allocator import keep_freed_memory
-from lwrefinenet.training.batches import Batch, batches, dead_workers_named
+from lwrefinenet.meta import WeightsMeta
+from lwrefinenet.training.batches import Batch, batches
 from lwrefinenet.training.checkpoints import Checkpoints
-from lwrefinenet.training.interruption import StopRequest, stop_requests
+from lwrefinenet.training.interruption import StopRequest
 from lwrefinenet.training.optim import freeze_batch_norm
 from lwrefinenet.training.processes import Processes
-from lwrefinenet.training.progress import Listener, Silence, StepReport
+from lwrefinenet.training.progress import Listener, StepReport
 from lwrefinenet.training.recipe import Recipe
 from lwrefinenet.training.rng import random_state, restore_random_state
-from lwrefinenet.training.run_data import RunData, balanced_classes, cached, checked, open_data
-from lwrefinenet.training.run_dir import RunDir, fingerprint
-from lwrefinenet.training.start import (
-    build_loss,
-    build_state,
-    fitting_device_batch,
-    freezes_batch_norm,
-    samples_of,
-    share_of_batch,
-)
+from lwrefinenet.training.run_data import RunData
+from lwrefinenet.training.run_dir import RunDir
+from lwrefinenet.training.start import samples_of
 from lwrefinenet.training.state import TrainingState
 from lwrefinenet.training.step import OptimizerStep
 from lwrefinenet.training.trackers import Trackers, prediction_grid
-
-
-def train(
-    recipe: Recipe,
-    data: Mapping[str, Path],
-    output: Path,
-    *,
-    device: torch.device,
-    listener: Listener,
-    resume: bool = False,
-    time_limit: float | None = None,
-) -> RunDir:
-    """Train by a recipe on data folders; the run folder holds `best.safetensors` at the end.
-
-    data: the folders by name; a single one may have any name.  device: where to compute; of several processes each takes
-    its own.  resume: go on from the run's last checkpoint, to the same weights as without a stop.
-    time_limit: seconds after which the run stops cleanly, to be resumed.
-    DataError, WeightsError, RecipeError or RunError, each with what to do, where it cannot start or go on.
-    """
-    processes = Processes.start(recipe.precision, device, trackers=recipe.trackers, folder=output / "tensorboard")
-    run = RunDir(output)  # of the main process; the others may be on machines that do not see it
-    if processes.is_main:
-        run = RunDir.resume(output, recipe) if resume else RunDir.vacant(output)
-    listener = listener if processes.is_main else Silence()
-    share = share_of_batch(recipe, processes.count)
-    opened = open_data(recipe, data)
-    alone = run.in_use() if processes.is_main else nullcontext()
-    with processes.loss_of_others_named(), dead_workers_named(), alone, stop_requests(time_limit) as stop:
-        training = _begin(recipe, run, processes, opened, share, listener, stop)
-        if resume:
-            training.restore()
-        training.go()
-    return run
+from lwrefinenet.training.validation import score_as_shipped
 
 
 @dataclass
 class Training:
-    """A run in motion; `go` is the story."""
+    """A run in motion; `go` is the story.
+
+    frozen: whether batch norms keep their running statistics.
+    """
 
     recipe: Recipe
     run: RunDir
@@ -226,39 +185,25 @@ class Training:
         self._save()
 
     def _validate(self) -> None:
-        """Score the weights as they would be shipped, from their file, and keep them if they are the best so far."""
+        """Score the weights, keep them if they are the best so far, and stop where they get no better."""
         assert self.data.validation is not None
-        state, validation = self.state, self.data.validation
-        self.processes.take_buffers_of_main(state.shipped_model)
-        with TemporaryDirectory() as folder:  # the run folder is the main process's alone
-            trial = Path(folder) / "trial.safetensors"
-            weights.save(trial, state.shipped_model, self.meta, half=True)
-            model, _ = weights.load(trial)
-        predictor = Predictor(model, self.meta, device=self.processes.device)
-        evaluation = evaluate(
-            predictor.predict_mask,
-            validation,
-            labels=self.meta.labels,
-            progress=lambda indices: self.listener.watch(indices, what="validating"),
-            share=(self.processes.number, self.processes.count),
-            gather=self.processes.gather,
-        )
-        best = evaluation.mean_iou > state.best_score
+        state, recipe = self.state, self.recipe
+        trial = score_as_shipped(state.shipped_model, self.meta, self.data.validation, self.processes, self.listener)
+        best = trial.evaluation.mean_iou > state.best_score
         if best:
-            state.best_score, state.best_epoch = evaluation.mean_iou, state.epoch
-        patience = self.recipe.early_stopping * self.recipe.validate_every
+            state.best_score, state.best_epoch = trial.evaluation.mean_iou, state.epoch
+        patience = recipe.early_stopping * recipe.validate_every
         if patience and state.epoch - state.best_epoch >= patience and not state.finished:
             state.finished = True
             self.listener.say(f"Stopped early: no better score since epoch {state.best_epoch}.")
         if self.processes.is_main:
             if best:
-                score = Score("mean_iou", evaluation.mean_iou, str(evaluation.protocol))
-                weights.save(self.run.best, model, replace(self.meta, scores=(score,)), half=True)
-            self.run.log(epoch=state.epoch, best=best, **evaluation.to_dict())
-            self.trackers.validation(
-                evaluation, prediction_grid(predictor, validation), step=self.data.stages.steps_before(state.epoch)
-            )
-            self.listener.validated(state.epoch, evaluation, best=best)
+                trial.keep(self.run.best)
+            self.run.log(epoch=state.epoch, best=best, **trial.evaluation.to_dict())
+            step = self.data.stages.steps_before(state.epoch)
+            grid = partial(prediction_grid, trial.predictor, self.data.validation)
+            self.trackers.validation(trial.evaluation, grid, step=step)
+            self.listener.validated(state.epoch, trial.evaluation, best=best)
 
     def _save(self) -> None:
         randoms = self.processes.gather(random_state())
@@ -296,57 +241,3 @@ class Training:
             decoder_lr=float(rates[-1]),
             seconds=seconds,
         )
-
-
-def _begin(
-    recipe: Recipe,
-    run: RunDir,
-    processes: Processes,
-    data: RunData,
-    share: int,
-    listener: Listener,
-    stop: StopRequest,
-) -> Training:
-    """Build everything, and say what was decided."""
-    device = processes.device
-    if device.type == "cpu" and keep_freed_memory():
-        listener.say("Memory freed by a step is kept for the next one (glibc mallopt).")
-    pictures = "+".join(str(len(stage.pictures)) for stage in data.stages.stages)
-    where = f"{device}" if processes.count == 1 else f"{processes.count} processes, each on its {device.type}"
-    listener.say(f"Training {recipe.model} on {pictures} pictures, in {processes.arithmetic} on {where}.")
-    balanced = processes.from_main(_checked_and_balanced(recipe, data, listener) if processes.is_main else None)
-    data = cached(data, recipe.cache, listener)
-    state, meta = build_state(recipe, data, device)
-    loss = build_loss(recipe, meta, None if balanced is None else balanced.to(device))
-    optimizer = processes.prepared(state.optimizer)
-    state.scaler = processes.scaler
-    learner = processes.distributed(state.learner)
-    device_batch = fitting_device_batch(recipe, share, state.learner, loss, meta, processes)
-    if device_batch < share:
-        listener.say(f"{device_batch} pictures at once on a device, {-(-share // device_batch)} times for each step.")
-    return Training(
-        recipe=recipe,
-        run=run,
-        processes=processes,
-        data=data,
-        state=state,
-        meta=meta,
-        step=OptimizerStep(
-            processes, learner, loss, optimizer, meta.preprocess, device_batch, recipe.clip_grad_norm, listener.say
-        ),
-        frozen=freezes_batch_norm(recipe, device_batch),
-        checkpoints=Checkpoints(run.path, fingerprint(recipe), data.identity),
-        listener=listener,
-        stop=stop,
-    )
-
-
-def _checked_and_balanced(recipe: Recipe, data: RunData, listener: Listener) -> Tensor | None:
-    """Nothing is learnt from data that was not read; the class weights follow from what was found."""
-    census = checked(data, listener)
-    if not recipe.class_weight_power:
-        return None
-    balanced = balanced_classes(census, recipe.class_weight_power)
-    named = (f"{name} {weight:.2f}" for name, weight in zip(data.labels.class_names, balanced.tolist(), strict=True))
-    listener.say(f"Class weights: {', '.join(named)}.")
-    return balanced

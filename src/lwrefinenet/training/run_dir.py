@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -25,31 +25,29 @@ class RunDir:
 
     path: Path
 
-    @classmethod
-    def vacant(cls, path: Path) -> Self:
-        """A folder that holds no run yet; RunError if it does."""
-        run = cls(path)
-        if run.recipe.exists():
-            raise RunError(
-                f"{path}: holds a run already. Go on with it by --resume, or give another folder by --output."
-            )
-        return run
+    def check(self, recipe: Recipe, *, resume: bool) -> None:
+        """Whether a run by this recipe may start here, or go on.
 
-    @classmethod
-    def resume(cls, path: Path, recipe: Recipe) -> Self:
-        """Open the run of a folder; RunError if there is none, or if it was made by another recipe."""
-        run = cls(path)
-        if not run.recipe.is_file():
-            raise RunError(f"{path}: holds no run to resume (no recipe.toml). Start one without --resume.")
-        before = Recipe.from_toml(run.recipe)
+        RunError for a folder that holds a run already, or, to resume, holds none or one by another recipe.
+        """
+        if not resume:
+            if self.recipe.exists():
+                raise RunError(
+                    f"{self.path}: holds a run already. Go on with it by --resume, or give another folder by --output."
+                )
+            return
+        if not self.recipe.is_file():
+            raise RunError(f"{self.path}: holds no run to resume (no recipe.toml). Start one without --resume.")
+        before = Recipe.from_toml(self.recipe)
         changed = [
             f"{name} was {getattr(before, name)!r} and is {getattr(recipe, name)!r}"
             for name in _decisive_fields()
             if getattr(before, name) != getattr(recipe, name)
         ]
         if changed:
-            raise RunError(f"{path}: its run was made by another recipe: {'; '.join(changed)}. Start a new run for it.")
-        return run
+            raise RunError(
+                f"{self.path}: its run was made by another recipe: {'; '.join(changed)}. Start a new run for it."
+            )
 
     @property
     def recipe(self) -> Path:

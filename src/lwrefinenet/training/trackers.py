@@ -70,15 +70,17 @@ class Trackers:
             }
             self._log(values, step=report.done)
 
-    def validation(self, evaluation: Evaluation, predictions: NDArray[np.uint8], *, step: int) -> None:
-        """Mean IoU, IoU of every class, pixel accuracy, and a picture (H, W, 3) of predictions."""
+    def validation(self, evaluation: Evaluation, predictions: Callable[[], NDArray[np.uint8]], *, step: int) -> None:
+        """Mean IoU, IoU of every class, pixel accuracy, and a picture (H, W, 3) of predictions, made where someone shows it."""
         classes = {f"iou/{name}": iou for name, iou in evaluation.per_class_iou.items() if iou is not None}
         scores = {"mean_iou": evaluation.mean_iou, "pixel_accuracy": evaluation.pixel_accuracy}
         self._log({**scores, **classes}, step=step)
-        for tracker in self._of(TAKE_PICTURES):
+        showing = self._of(TAKE_PICTURES)
+        shown = np.array([predictions()]) if showing else None
+        for tracker in showing:
             layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
             with self._outlived(tracker):
-                tracker.log_images({"predictions": predictions[None]}, step=step, **layout)
+                tracker.log_images({"predictions": shown}, step=step, **layout)
 
     def end(self) -> None:
         """Write out what is held back."""

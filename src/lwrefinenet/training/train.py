@@ -1,0 +1,118 @@
+"""From a recipe and data folders to a run: everything is opened, checked and built, and then the story begins."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lwrefinenet.training.allocator import keep_freed_memory
+from lwrefinenet.training.batches import dead_workers_named
+from lwrefinenet.training.checkpoints import Checkpoints
+from lwrefinenet.training.interruption import StopRequest, stop_requests
+from lwrefinenet.training.loop import Training
+from lwrefinenet.training.processes import Processes
+from lwrefinenet.training.progress import Listener, Silence
+from lwrefinenet.training.recipe import Recipe
+from lwrefinenet.training.run_data import RunData, balanced_classes, cached, checked, open_data
+from lwrefinenet.training.run_dir import RunDir, fingerprint
+from lwrefinenet.training.start import (
+    build_loss,
+    build_state,
+    fitting_device_batch,
+    freezes_batch_norm,
+    share_of_batch,
+)
+from lwrefinenet.training.step import OptimizerStep
+
+
+def train(
+    recipe: Recipe,
+    data: Mapping[str, Path],
+    output: Path,
+    *,
+    device: torch.device,
+    listener: Listener,
+    resume: bool = False,
+    time_limit: float | None = None,
+) -> RunDir:
+    """Train by a recipe on data folders; the run folder holds `best.safetensors` at the end.
+
+    data: the folders by name; a single one may have any name.  device: where to compute; of several processes each takes
+    its own.  resume: go on from the run's last checkpoint, to the same weights as without a stop.
+    time_limit: seconds after which the run stops cleanly, to be resumed.
+    DataError, WeightsError, RecipeError or RunError, each with what to do, where it cannot start or go on.
+    """
+    processes = Processes.start(recipe.precision, device, trackers=recipe.trackers, folder=output / "tensorboard")
+    run = RunDir(output)  # of the main process; the others may be on machines that do not see it
+    listener = listener if processes.is_main else Silence()
+    share = share_of_batch(recipe, processes.count)
+    if processes.is_main:
+        run.check(recipe, resume=resume)
+    opened = open_data(recipe, data)
+    alone = run.in_use() if processes.is_main else nullcontext()
+    with processes.loss_of_others_named(), dead_workers_named(), alone, stop_requests(time_limit) as stop:
+        if processes.is_main:
+            run.check(recipe, resume=resume)  # again: another process may just have left
+        training = _begin(recipe, run, processes, opened, share, listener, stop)
+        if resume:
+            training.restore()
+        training.go()
+    if run.best.exists():
+        listener.say(f"Best weights so far: {run.best}. Use them: lwrefinenet predict PICTURE --weights {run.best}")
+    return run
+
+
+def _begin(
+    recipe: Recipe,
+    run: RunDir,
+    processes: Processes,
+    data: RunData,
+    share: int,
+    listener: Listener,
+    stop: StopRequest,
+) -> Training:
+    """Build everything, and say what was decided."""
+    device = processes.device
+    if device.type == "cpu" and keep_freed_memory():
+        listener.say("Memory freed by a step is kept for the next one (glibc mallopt).")
+    pictures = "+".join(str(len(stage.pictures)) for stage in data.stages.stages)
+    where = f"{device}" if processes.count == 1 else f"{processes.count} processes, each on its {device.type}"
+    listener.say(f"Training {recipe.model} on {pictures} pictures, in {processes.arithmetic} on {where}.")
+    balanced = processes.from_main(_checked_and_balanced(recipe, data, listener) if processes.is_main else None)
+    data = cached(data, recipe.cache, listener)
+    state, meta = build_state(recipe, data, device)
+    loss = build_loss(recipe, meta, None if balanced is None else balanced.to(device))
+    optimizer = processes.prepared(state.optimizer)
+    state.scaler = processes.scaler
+    learner = processes.distributed(state.learner)
+    device_batch = fitting_device_batch(recipe, share, state.learner, loss, meta, processes)
+    if device_batch < share:
+        listener.say(f"{device_batch} pictures at once on a device, {-(-share // device_batch)} times for each step.")
+    return Training(
+        recipe=recipe,
+        run=run,
+        processes=processes,
+        data=data,
+        state=state,
+        meta=meta,
+        step=OptimizerStep(
+            processes, learner, loss, optimizer, meta.preprocess, device_batch, recipe.clip_grad_norm, listener.say
+        ),
+        frozen=freezes_batch_norm(recipe, device_batch),
+        checkpoints=Checkpoints(run.path, fingerprint(recipe), data.identity),
+        listener=listener,
+        stop=stop,
+    )
+
+
+def _checked_and_balanced(recipe: Recipe, data: RunData, listener: Listener) -> Tensor | None:
+    """Nothing is learnt from data that was not read; the class weights follow from what was found."""
+    census = checked(data, listener)
+    if not recipe.class_weight_power:
+        return None
+    balanced = balanced_classes(census, recipe.class_weight_power)
+    named = (f"{name} {weight:.2f}" for name, weight in zip(data.labels.class_names, balanced.tolist(), strict=True))
+    listener.say(f"Class weights: {', '.join(named)}.")
+    return balanced

@@ -1,0 +1,52 @@
+"""The score of the weights as they would be shipped: written, read again, and only then measured."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lwrefinenet import weights
+from lwrefinenet.data.dataset import LabelledPictures
+from lwrefinenet.evaluate import Evaluation, evaluate
+from lwrefinenet.meta import Score, WeightsMeta
+from lwrefinenet.models.refinenet import LightWeightRefineNet
+from lwrefinenet.predict import Predictor
+from lwrefinenet.training.processes import Processes
+from lwrefinenet.training.progress import Listener
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Weights and what they scored."""
+
+    predictor: Predictor
+    evaluation: Evaluation
+
+    def keep(self, path: Path) -> None:
+        """Write the weights with their score; parameters are those that were measured."""
+        score = Score("mean_iou", self.evaluation.mean_iou, str(self.evaluation.protocol))
+        weights.save(path, self.predictor.model, replace(self.predictor.meta, scores=(score,)), half=True)
+
+
+def score_as_shipped(
+    model: LightWeightRefineNet,
+    meta: WeightsMeta,
+    pictures: LabelledPictures,
+    processes: Processes,
+    listener: Listener,
+) -> Trial:
+    """Score the weights from a file of theirs (float16), each process a share of the pictures; the same for all of them."""
+    processes.take_buffers_of_main(model)
+    with TemporaryDirectory() as folder:  # the run folder is the main process's alone
+        path = Path(folder) / "trial.safetensors"
+        weights.save(path, model, meta, half=True)
+        stored, _ = weights.load(path)
+    predictor = Predictor(stored, meta, device=processes.device)
+    evaluation = evaluate(
+        predictor.predict_mask,
+        pictures,
+        labels=meta.labels,
+        progress=lambda indices: listener.watch(indices, what="validating"),
+        share=(processes.number, processes.count),
+        gather=processes.gather,
+    )
+    return Trial(predictor, evaluation)
