@@ -1,11 +1,13 @@
 """Prove what training promises, by running the real command: killed runs end alike, and so do runs on several processes.
 
-    python scripts/prove_training.py resume --data ../shared/data/camvid --kills 8 --output results/kill_test.json
-    python scripts/prove_training.py processes --data ../shared/data/camvid --output results/ddp_equality.json
+    python scripts/prove_training.py resume --data ../shared/data/camvid --set epochs=4 --kills 6 --output results/kill_test.json
+    python scripts/prove_training.py processes --data ../shared/data/camvid --set epochs=4 --set batch_size=60 \
+        --output results/ddp_equality.json
 
 `resume`: one run from start to end; one that is killed (SIGKILL) at random moments and resumed until it ends. Every tensor of
 their weights and of their last checkpoints must be equal, bit for bit.
-`processes`: one process; two of them (gloo, started by torchrun) with the same global batch. Their losses must agree.
+`processes`: one process; two of them (gloo, started by torchrun) with the same global batch. Their losses must agree; over many
+steps of small batches rounding grows, in any training, until two runs part: the steps are therefore few.
 """
 
 import argparse
@@ -123,10 +125,9 @@ def prove_processes(folder: Path, arguments: argparse.Namespace) -> dict[str, An
 
 def write_recipe(folder: Path, settings: list[str]) -> Path:
     """The recipe with overrides, so that one file says all."""
-    changed = {line.partition("=")[0].strip() for line in settings}
-    kept = [line for line in RECIPE.strip().splitlines() if line.partition("=")[0].strip() not in changed]
+    lines = {line.partition("=")[0].strip(): line for line in [*RECIPE.strip().splitlines(), *settings]}
     path = folder / "proof.toml"
-    path.write_text("\n".join([*kept, *settings]) + "\n")
+    path.write_text("\n".join(lines.values()) + "\n")
     return path
 
 

@@ -1,6 +1,7 @@
 """The pages of docs/ say what the code does."""
 
 import importlib.util
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -40,3 +41,36 @@ def test_the_page_on_training_names_every_recipe_and_free_field():
     page = (ROOT / "docs" / "training.md").read_text()
     names = [path.name for path in (ROOT / "recipes").glob("*.toml")]
     assert not [name for name in [*names, *FREE_TO_CHANGE] if f"`{name}`" not in page]
+
+
+def result(name):
+    return json.loads((ROOT / "results" / f"{name}.json").read_text())
+
+
+def test_the_stated_speeds_are_the_measured_ones():
+    page = (ROOT / "docs" / "training.md").read_text()
+    speed, rate, waiting = result("training_speed"), result("loader_rate"), result("loader_waiting")
+    assert f"{speed['ratio']:.1f} times as fast by the clock, {speed['core_ratio']:.1f} times by the work" in page
+    assert (speed["model"], speed["batch_size"], speed["crop_size"]) == ("rf_lw_mobilenetv2", 6, [500, 500])
+    pictures = rate["pictures_per_core_second"]
+    assert f"{pictures['none']['median']:.0f} pictures a second; {pictures['memory']['median']:.0f} with" in page
+    assert f"{waiting['share_waiting']:.1%}".replace("%", " %") + " of the epoch" in page
+
+
+def test_the_stated_journey_is_the_measured_one():
+    page, journey = (ROOT / "README.md").read_text(), result("own_data_journey")
+    for command, lines in journey["output"].items():
+        assert "\n".join([f"$ {command}", *lines]) in page
+    scores = f"from {journey['mean_iou_before']:.1%} mean IoU on val before its first step to {journey['mean_iou_after']:.1%}"
+    assert scores.replace("%", " %") in page
+    assert f"after {sum(journey['seconds'].values()):.0f} seconds" in page
+    assert sum(journey["seconds"].values()) < 180
+
+
+def test_the_stored_proofs_hold():
+    killed, processes = result("kill_test"), result("ddp_equality")
+    assert killed["holds"] and killed["weights_equal"] and killed["last_checkpoint_equal"]
+    assert len(killed["kills"]) >= 5
+    assert any(kill["checkpoint_step"] for kill in killed["kills"])  # in the middle of an epoch
+    assert processes["holds"]
+    assert processes["largest_relative_difference"] < 1e-4
