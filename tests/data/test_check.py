@@ -164,7 +164,7 @@ def test_rgb_masks_with_smoothed_edges_are_taken_by_the_nearest_colour(root):
 
 
 def run_python_advice(text):
-    subprocess.run(re.search(r"[Rr]un: (python -c .*)", text)[1], shell=True, check=True)
+    subprocess.run(re.search(r"[Rr]un: (\S*python\S* -c .*)", text)[1], shell=True, check=True)
 
 
 def test_class_indices_in_three_channels_are_mended_by_the_command(root):

@@ -1,6 +1,8 @@
 """The commands that a finding recommends, written so that they can be pasted into a shell."""
 
 import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +28,16 @@ def shell_names(files: Sequence[Path], end: str = "") -> str:
 def python_on(action: str, files: Sequence[Path]) -> str:
     """Run a Python expression on each of these files, `f`, with Pillow's Image and numpy at hand."""
     imports = "import sys, numpy" if "numpy" in action else "import sys"
-    return f'python -c "{imports}; from PIL import Image; [{action} for f in sys.argv[1:]]" {shell_names(files)}'
+    return (
+        f'{_this_python()} -c "{imports}; from PIL import Image; [{action} for f in sys.argv[1:]]" {shell_names(files)}'
+    )
+
+
+def _this_python() -> str:
+    """`python` where the shell finds this very one by that name, else its path: another one may lack Pillow."""
+    found = shutil.which("python")
+    same = found is not None and Path(found).parent == Path(sys.executable).parent
+    return "python" if same else shlex.quote(sys.executable)
 
 
 def put_aside(files: Sequence[Path]) -> str:
