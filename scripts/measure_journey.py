@@ -49,14 +49,14 @@ def main() -> None:
         write_atomically(arguments.output, (text + "\n").encode())
 
 
-def journey(folder: Path) -> dict[str, object]:
-    """The shapes, then the three commands, in this folder."""
+def journey(folder: Path, settings: str = "") -> dict[str, object]:
+    """The shapes, then the three commands, in this folder.  settings: what `train` is told beside the recipe."""
     subprocess.run([sys.executable, ROOT / "examples" / "make_shapes.py", folder / "my_data"], check=True)
     before = untrained_score(folder / "my_data")
     best = folder / "runs" / "custom" / "best.safetensors"
     commands = (
         "lwrefinenet data check my_data",
-        f"lwrefinenet train {RECIPE.relative_to(ROOT)} --data my_data",
+        f"lwrefinenet train {RECIPE.relative_to(ROOT)} --data my_data {settings}".rstrip(),
         "lwrefinenet predict new.jpg --weights runs/custom/best.safetensors",
     )
     steps = [timed(command, folder) for command in commands]

@@ -14,7 +14,7 @@ def journey(tmp_path_factory):
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     folder = tmp_path_factory.mktemp("journey")
-    return folder, script.journey(folder)
+    return folder, script.journey(folder, "--set epochs=20")  # half of the recipe's, for time
 
 
 def test_three_commands_lead_from_under_30_to_over_90_percent(journey):
