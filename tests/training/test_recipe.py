@@ -23,7 +23,8 @@ def test_a_misspelt_key_is_refused_with_the_nearest_name():
         ("epochs", True, "epochs is True; expected a whole number"),
         ("crop_size", [480], r"crop_size is \[480\]; expected \[two numbers\]"),
         ("crop_size", [480, 8], r"expected at least \[32, 32\]"),
-        ("scale_range", [2.0, 0.5], "0 < low <= high"),
+        ("scale_range", [2.0, 0.5], "0.05 <= low <= high <= 20"),
+        ("scale_range", [1e-6, 1.0], "0.05 <= low"),  # a crop would be cut from a picture of terabytes
         ("optimizer", "lion", "'lion'; expected one of adamw, sgd"),
         ("ema_decay", 1.5, "expected 0 to 1"),
         ("late_epochs", 2, "late_crop_size or late_scale_range"),

@@ -156,7 +156,8 @@ class Recipe:
             self._require(name, value is None or min(value) >= 32, "at least [32, 32]")
         for name in ("scale_range", "late_scale_range"):
             value = getattr(self, name)
-            self._require(name, value is None or 0 < value[0] <= value[1], "[low, high] with 0 < low <= high")
+            fits = value is None or 0.05 <= value[0] <= value[1] <= 20
+            self._require(name, fits, "[low, high] with 0.05 <= low <= high <= 20")
         late = self.late_crop_size or self.late_scale_range
         self._require(
             "late_epochs", bool(late) == bool(self.late_epochs), "a number with late_crop_size or late_scale_range"
