@@ -1,14 +1,24 @@
-"""Writing files and folders so that nothing half-written is ever left under the final name."""
+"""Writing files and folders so that nothing half-written is ever left under the final name; reading what people write."""
 
 import errno
 import os
 import secrets
 import shutil
+import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from lwrefinenet.errors import LwRefineNetError
+
+
+def read_toml(path: Path, refusal: type[LwRefineNetError]) -> dict[str, Any]:
+    """A TOML file's values; `refusal`, naming the file, for text that is no TOML in UTF-8. OSError is left to the caller."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise refusal(f"{path}: not valid TOML ({error}).") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -1,6 +1,5 @@
 """A data set of one's own: pictures, masks with the same stems, and `dataset.toml`."""
 
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from lwrefinenet.data.dataset import Sample, SegmentationDataset, paired_by_stem
 from lwrefinenet.data.lists import listed, read_lines, read_pairs
 from lwrefinenet.errors import DataError
+from lwrefinenet.files import read_toml
 from lwrefinenet.images import READABLE_SUFFIXES
 from lwrefinenet.labels import LabelSet, voc_palette
 
@@ -78,11 +78,9 @@ def _samples(root: Path, split: str) -> tuple[Sample, ...]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        description = tomllib.loads(path.read_text(encoding="utf-8"))
+        description = read_toml(path, DataError)
     except FileNotFoundError as error:
         raise DataError(f'{path}: no such file; write it with one line, class_names = ["background", ...].') from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not valid TOML ({error}).") from error
     if unknown := [key for key in description if key not in FIELDS]:
         raise DataError(f"{path}: unknown field {unknown[0]!r}; it may hold {', '.join(FIELDS)}.")
     names = description.get("class_names")

@@ -56,9 +56,8 @@ class SegmentationLoss:
         return loss
 
     def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
-        classes_last = logits.movedim(1, -1).flatten(
-            0, -2
-        )  # a view of channels_last logits, and log-softmax is fast there
+        # A view of channels_last logits, and log-softmax is fast there.
+        classes_last = logits.movedim(1, -1).flatten(0, -2)
         cross_entropy = partial(
             F.cross_entropy,
             weight=self.class_weights,

@@ -6,16 +6,15 @@ from types import UnionType
 from typing import Any, get_args, get_origin
 
 from lwrefinenet.errors import RecipeError
+from lwrefinenet.files import read_toml
 
 
 def read_values(path: Path, overrides: list[str]) -> dict[str, Any]:
     """A TOML file's values with `key=value` overrides (values as in TOML; a bare word is a string)."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = read_toml(path, RecipeError)
     except OSError as error:
         raise RecipeError(f"{path}: no readable recipe ({error.strerror}).") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not valid TOML ({error}).") from error
     for override in overrides:
         values |= _override(override)
     return values

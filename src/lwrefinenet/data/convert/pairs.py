@@ -1,6 +1,5 @@
 """Finding pictures and their mask files under `images/` and `masks/`, with or without split folders."""
 
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +10,7 @@ from lwrefinenet.data.convert.splits import split_named
 from lwrefinenet.data.convert.target import Drawn, Item
 from lwrefinenet.data.folder import DESCRIPTION
 from lwrefinenet.errors import DataError, UsageError
+from lwrefinenet.files import read_toml
 from lwrefinenet.images import READABLE_SUFFIXES
 from lwrefinenet.labels import Colour, LabelSet
 
@@ -58,10 +58,7 @@ def items_of(pairs: Sequence[Pair], draw: Callable[..., Drawn]) -> tuple[Item, .
 def source_description(root: Path) -> dict[str, Any]:
     """The dataset.toml of a source, empty where there is none; DataError where it is none that we know."""
     path = root / DESCRIPTION
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not valid TOML ({error}).") from error
+    found = read_toml(path, DataError) if path.is_file() else {}
     names = found.get("class_names", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(

@@ -26,8 +26,7 @@ def encoding_findings(survey: Survey) -> Iterator[Finding]:
     yield from _damaged(survey)
     yield from _jpegs(survey)
     yield from _deep(survey)
-    yield from _alpha(survey)
-    yield from _coloured(survey)
+    yield from _no_indices(survey)
 
 
 def _damaged(survey: Survey) -> Iterator[Finding]:
@@ -109,24 +108,16 @@ def _divided(values: Counter[int], pairs: list[Pair]) -> str:
     return "Number the classes 0, 1, 2, ... and save the masks with 8 bits."
 
 
-def _alpha(survey: Survey) -> Iterator[Finding]:
-    pairs = survey.masks(Form.ALPHA)
-    if pairs:
-        mode = Counter(pair.mask.mode for pair in pairs).most_common(1)[0][0]
-        came = f"mode {mode}, an alpha channel beside {_contents(pairs)}"
-        yield Finding(
-            Severity.ERROR, "masks with alpha", mask_files(pairs), came, _index_png(survey), _way_out(survey, pairs)
-        )
-
-
-def _coloured(survey: Survey) -> Iterator[Finding]:
-    pairs = survey.masks(Form.COLOUR)
-    if pairs:
-        mode = Counter(pair.mask.mode for pair in pairs).most_common(1)[0][0]
-        came = f"mode {mode} with {_contents(pairs)}"
-        yield Finding(
-            Severity.ERROR, "RGB-coloured masks", mask_files(pairs), came, _index_png(survey), _way_out(survey, pairs)
-        )
+def _no_indices(survey: Survey) -> Iterator[Finding]:
+    """Masks that hold colours, or grey beside an alpha channel."""
+    for form, kind, beside in (
+        (Form.ALPHA, "masks with alpha", ", an alpha channel beside"),
+        (Form.COLOUR, "RGB-coloured masks", " with"),
+    ):
+        if pairs := survey.masks(form):
+            mode = Counter(pair.mask.mode for pair in pairs).most_common(1)[0][0]
+            came = f"mode {mode}{beside} {_contents(pairs)}"
+            yield Finding(Severity.ERROR, kind, mask_files(pairs), came, _index_png(survey), _way_out(survey, pairs))
 
 
 def _index_png(survey: Survey) -> str:
