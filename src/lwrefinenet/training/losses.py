@@ -41,10 +41,10 @@ class SegmentationLoss:
 
     def pixel_weight(self, targets: Tensor) -> Tensor:
         """How much these targets count beside others of the same step: their valid pixels, each with its class's weight."""
-        valid = targets[targets != self.ignore_index]
+        valid = targets != self.ignore_index  # by masks, not by picking out: a GPU need not be waited for
         if self.class_weights is None or self.hardest:
-            return torch.tensor(float(valid.numel()), device=targets.device)
-        return self.class_weights[valid].sum()
+            return valid.sum().float()
+        return (self.class_weights[targets.masked_fill(~valid, 0)] * valid).sum()
 
     def _of_one(self, logits: Tensor, targets: Tensor) -> Tensor:
         logits = F.interpolate(logits.float(), size=targets.shape[-2:], mode="bilinear", align_corners=False)
