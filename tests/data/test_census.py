@@ -59,6 +59,7 @@ def test_class_weights_follow_from_the_census(tmp_path):
     # a: 6 of the 8 pixels where it occurs; b: 8 of 14; c is absent
     frequency = np.array([6 / 8, 8 / 14])
     assert np.allclose(balanced_classes(census, 1.0), [*(np.median(frequency) / frequency), 1.0])
+    assert np.allclose(balanced_classes(census, 0.5), [*(np.median(frequency) / frequency) ** 0.5, 1.0])
 
 
 def test_unknown_values_are_counted_apart(tmp_path):

@@ -112,3 +112,30 @@ def test_turning_the_hue_keeps_the_lightness_and_greys(monkeypatch):
     assert (turned.int() - picture.int()).abs().max() > 5
     grey = picture[:1].expand(3, -1, -1).contiguous()
     assert torch.equal(jitter_colors(grey, 0.4), grey)
+
+
+def widths(**changes):
+    """Of a 40-pixel-wide stripe after augmentation, over many draws: the scale times 40."""
+    mask = np.zeros((200, 400), np.uint8)
+    mask[:, 180:220] = 1
+    pixels = np.zeros((200, 400, 3), np.uint8)
+    found = []
+    for seed in range(200):
+        torch.manual_seed(seed)
+        _, target = transform(crop_size=(200, 1200), flip=0.0, **changes)(pixels, mask)
+        found.append((target == 1).sum(dim=1).max().item())
+    return np.array(found) / 40
+
+
+def test_scales_are_drawn_log_uniformly_or_uniformly():
+    by_log, uniform = widths(), widths(scale_sampling="uniform")
+    assert np.median(by_log) == pytest.approx(1.0, abs=0.15)  # half of the draws are below 1
+    assert np.median(uniform) == pytest.approx(1.25, abs=0.15)
+    for found in (by_log, uniform):
+        assert 0.45 < found.min() < 0.65
+        assert 1.8 < found.max() < 2.1
+
+
+def test_the_shorter_side_of_a_scaled_picture_has_a_least_length():
+    assert widths(scale_range=(0.5, 0.5)) == pytest.approx(np.full(200, 0.5), abs=0.05)
+    assert widths(scale_range=(0.5, 0.5), short_side=300) == pytest.approx(np.full(200, 1.5), abs=0.05)
