@@ -1,7 +1,7 @@
 """Put trained weights into the package, with their test score in the metadata, and print their line for the table.
 
 lwrefinenet evaluate runs/NAME/best.safetensors --data DATA --output score.json
-python scripts/ship_weights.py runs/NAME/best.safetensors score.json rf_lw_efficientnet_lite0.camvid
+python scripts/ship_weights.py runs/NAME/best.safetensors score.json recipes/NAME.toml rf_lw_efficientnet_lite0.camvid
 """
 
 import json

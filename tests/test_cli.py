@@ -289,6 +289,12 @@ def test_models_lists_every_network_and_every_shipped_weights_with_licence(run, 
         assert weights.read_meta(name).licence in out
 
 
+def test_models_shows_names_whole_on_a_narrow_screen(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = run("models")
+    assert all(name in out for name in weights.SHIPPED)
+
+
 def test_the_public_face_is_what_was_promised():
     assert set(lwrefinenet.__all__) == {
         "LABEL_SETS", "MODELS", "LabelSet", "LwRefineNetError", "Predictor", "Segmentation", "WeightsError",

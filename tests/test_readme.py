@@ -9,33 +9,35 @@ import numpy as np
 import pytest
 
 from lwrefinenet import Predictor, weights
-from lwrefinenet.models.zoo import create_model
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 NAME = "rf_lw_efficientnet_lite0.camvid"
 
 
-def result(split):
-    return json.loads((ROOT / "results" / f"camvid_rf_lw_efficientnet_lite0_{split}.json").read_text())
+def result(name, split):
+    network, data = name.split(".")
+    return json.loads((ROOT / "results" / f"{data}_{network}_{split}.json").read_text())
 
 
+@pytest.mark.parametrize("name", weights.SHIPPED)
 @pytest.mark.parametrize("split", ["test", "val"])
-def test_the_stated_scores_are_the_measured_ones_of_the_shipped_file(split):
-    measured = result(split)
-    assert measured["weights"] == {"name": NAME, "sha256": weights.SHIPPED[NAME].sha256}
-    row = re.search(rf"^\| {split} \| (.*) \|$", README, re.MULTILINE)
+def test_the_stated_scores_are_the_measured_ones_of_the_shipped_file(name, split):
+    measured = result(name, split)
+    assert measured["weights"] == {"name": name, "sha256": weights.SHIPPED[name].sha256}
+    row = re.search(rf"^\| `{name}` {split} \| (.*) \|$", README, re.MULTILINE)
     assert [float(cell) for cell in row[1].split(" | ")] == [
         round(100 * iou, 1) for iou in measured["per_class_iou"].values()
     ]
     assert f"{100 * measured['mean_iou']:.1f} %" in README
 
 
-def test_the_shipped_weights_state_their_score_themselves():
-    stated = {score.protocol.partition(",")[0]: score.value for score in weights.read_meta(NAME).scores}
+@pytest.mark.parametrize("name", weights.SHIPPED)
+def test_the_shipped_weights_state_their_score_themselves(name):
+    stated = {score.protocol.partition(",")[0]: score.value for score in weights.read_meta(name).scores}
     assert stated == {
-        "camvid test": result("test")["mean_iou"],
-        "camvid val": pytest.approx(result("val")["mean_iou"], abs=1e-3),  # measured before rounding to float16
+        "camvid test": result(name, "test")["mean_iou"],
+        "camvid val": pytest.approx(result(name, "val")["mean_iou"], abs=1e-3),  # measured before rounding to float16
     }
 
 
@@ -70,17 +72,22 @@ def test_the_tree_names_every_file_of_the_package():
         assert path.name.startswith("__") or path.name in README, path
 
 
-def test_the_stated_number_of_parameters():
-    model = create_model("rf_lw_efficientnet_lite0", 11, decoder_channels=128)
-    assert f"{sum(parameter.numel() for parameter in model.parameters()):,}" in README
+@pytest.mark.parametrize("name", weights.SHIPPED)
+def test_the_stated_number_of_parameters(name):
+    model, _ = weights.load(name)
+    (row,) = re.findall(rf"^\| `{name}` \| CamVid test.*$", README, re.MULTILINE)
+    assert f"| {sum(parameter.numel() for parameter in model.parameters()):,} |" in row
+    assert f"**{100 * result(name, 'test')['mean_iou']:.1f} %**" in row
+    assert f"{weights.locate(name).stat().st_size / 1e6:.1f} MB" in row
 
 
 @pytest.mark.slow
-def test_the_stated_score_is_repeated_on_the_data(shared_data):
+@pytest.mark.parametrize("name", weights.SHIPPED)
+def test_the_stated_score_is_repeated_on_the_data(shared_data, name):
     from lwrefinenet.data.layouts import open_dataset
     from lwrefinenet.evaluate import evaluate
 
-    predictor = Predictor.from_weights(NAME, device="cpu")
+    predictor = Predictor.from_weights(name, device="cpu")
     dataset = open_dataset(shared_data / "camvid", "test")
     found = evaluate(predictor.predict_mask, dataset, labels=predictor.meta.labels)
-    assert found.mean_iou == pytest.approx(result("test")["mean_iou"], abs=1e-3)
+    assert found.mean_iou == pytest.approx(result(name, "test")["mean_iou"], abs=1e-3)

@@ -91,6 +91,7 @@ def networks_table() -> Table:
 def weights_table() -> Table:
     """The weights inside the package, with size, score and licence."""
     table = Table("weights", "size", "classes", "score", "licence", title="Weights", title_justify="left")
+    table.columns[0].no_wrap = True  # whole on any screen: it is there to be copied
     for name in SHIPPED:
         path = locate(name)
         meta = read_meta(path)
