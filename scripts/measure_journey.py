@@ -60,7 +60,7 @@ def journey(folder: Path, settings: str = "") -> dict[str, object]:
         "lwrefinenet predict new.jpg --weights runs/custom/best.safetensors",
     )
     steps = [timed(command, folder) for command in commands]
-    after = score(Predictor(*load(best), "cpu"), folder / "my_data")
+    after = score(Predictor.from_model(*load(best), "cpu"), folder / "my_data")
     return {
         "claim": "three commands take a data set of one's own from an untrained network to one that knows its classes",
         "mean_iou_before": before,
@@ -89,7 +89,7 @@ def untrained_score(data: Path) -> float:
     """What the network of the recipe knows before its first step."""
     recipe = Recipe.from_toml(RECIPE)
     state, meta = build_state(recipe, open_data(recipe, {"": data}), torch.device("cpu"))
-    return score(Predictor(state.shipped_model.eval(), meta, "cpu"), data)
+    return score(Predictor.from_model(state.shipped_model.eval(), meta, "cpu"), data)
 
 
 def score(predictor: Predictor, data: Path) -> float:

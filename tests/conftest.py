@@ -6,16 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from lwrefinenet.labels import LabelSet, voc_palette
 from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.models.refinenet import LightWeightRefineNet
-from lwrefinenet.models.zoo import create_model
 from lwrefinenet.predict import Predictor
 from lwrefinenet.preprocess import Preprocess
 from tests.colours import COLOURS, StrongestColour
+from tests.tiny import TINY_META, build_tiny
 
 SHARED = Path(__file__).parents[2] / "shared"
-TINY_LABELS = LabelSet("shapes", ("nothing", "square", "disc"), voc_palette(3))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,25 +45,19 @@ def shared_data() -> Path:
 @pytest.fixture
 def tiny_model() -> LightWeightRefineNet:
     """0.4 M random parameters, three classes, evaluation mode; the same ones every time."""
-    torch.manual_seed(0)
-    return create_model("rf_lw", 3, backbone="test_resnet", decoder_channels=8).eval()
+    return build_tiny()
 
 
 @pytest.fixture
 def tiny_meta() -> WeightsMeta:
     """What `tiny_model` is."""
-    return WeightsMeta(
-        network="rf_lw",
-        labels=TINY_LABELS,
-        preprocess=Preprocess(),
-        arguments={"backbone": "test_resnet", "decoder_channels": 8},
-    )
+    return TINY_META
 
 
 @pytest.fixture
 def colour_predictor():
     meta = WeightsMeta("colours", COLOURS, Preprocess(mean=(0, 0, 0), std=(1, 1, 1)))
-    return Predictor(StrongestColour(), meta, "cpu")
+    return Predictor.from_model(StrongestColour(), meta, "cpu")
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from lwrefinenet import weights
+from lwrefinenet.device import resolve_device
 from lwrefinenet.errors import ImageError, UsageError
 from lwrefinenet.images import Picture, as_stored, read_mask, read_picture
-from lwrefinenet.predict import Predictor, Segmentation, resolve_device
+from lwrefinenet.predict import Predictor, Segmentation
 from tests.colours import COLOURS, StrongestColour
 
 
@@ -41,15 +42,15 @@ def test_the_network_sees_a_turned_photo_upright(tmp_path, colour_blocks, colour
     exif = PIL.Image.Exif()
     exif[0x0112] = 6
     PIL.Image.fromarray(colour_blocks).save(tmp_path / "turned.png", exif=exif)
-    colour_predictor.model = SeesShape()
-    colour_predictor(tmp_path / "turned.png")
-    assert colour_predictor.model.shape == (1, 3, 24, 16)
+    model = SeesShape()
+    Predictor.from_model(model, colour_predictor.meta, "cpu")(tmp_path / "turned.png")
+    assert model.shape == (1, 3, 24, 16)
 
 
 def test_path_pillow_image_array_and_bare_pixels_give_one_mask(tmp_path, tiny_model, tiny_meta):
     pixels = np.random.default_rng(0).integers(0, 256, (33, 47, 3), dtype=np.uint8)
     PIL.Image.fromarray(pixels).save(tmp_path / "noise.png")
-    predictor = Predictor(tiny_model, tiny_meta, "cpu")
+    predictor = Predictor.from_model(tiny_model, tiny_meta, "cpu")
     mask = predictor(pixels).mask
     assert len(np.unique(mask)) > 1
     for other in (str(tmp_path / "noise.png"), tmp_path / "noise.png", PIL.Image.fromarray(pixels)):
@@ -64,21 +65,25 @@ def test_the_mask_is_the_argmax_of_the_resized_logits_of_the_normalised_picture(
     with torch.inference_mode():
         logits = tiny_model(torch.from_numpy(normalised).permute(2, 0, 1)[None].float())
     for resize in ("bilinear", "bicubic"):
-        predictor = Predictor(tiny_model, tiny_meta, "cpu", resize=resize)
+        predictor = Predictor.from_model(tiny_model, tiny_meta, "cpu", resize=resize)
         expected = F.interpolate(logits, size=size, mode=resize).argmax(1)[0]
         np.testing.assert_array_equal(predictor(pixels).mask, expected.numpy())
-    images = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    images = torch.from_numpy(pixels)[None]
     torch.testing.assert_close(predictor.logits(images), logits, rtol=1e-4, atol=1e-5)
 
 
 def test_bicubic_and_bilinear_differ(tiny_model, tiny_meta):
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    masks = [Predictor(tiny_model, tiny_meta, "cpu", resize=resize)(pixels).mask for resize in ("bilinear", "bicubic")]
+    masks = [
+        Predictor.from_model(tiny_model, tiny_meta, "cpu", resize=resize)(pixels).mask
+        for resize in ("bilinear", "bicubic")
+    ]
     assert (masks[0] != masks[1]).any()
 
 
 def test_a_training_model_is_put_into_evaluation_mode(tiny_model, tiny_meta):
-    assert not Predictor(tiny_model.train(), tiny_meta, "cpu").model.training
+    Predictor.from_model(tiny_model.train(), tiny_meta, "cpu")
+    assert not tiny_model.training
 
 
 def test_from_weights_predicts_as_the_model_that_was_saved(tmp_path, tiny_model, tiny_meta):
@@ -87,7 +92,7 @@ def test_from_weights_predicts_as_the_model_that_was_saved(tmp_path, tiny_model,
     loaded = Predictor.from_weights(tmp_path / "tiny.safetensors", device="cpu", resize="bicubic")
     result = loaded(pixels)
     assert (result.labels, loaded.resize) == (tiny_meta.labels, "bicubic")
-    expected = Predictor(tiny_model, tiny_meta, "cpu", resize="bicubic")(pixels).mask
+    expected = Predictor.from_model(tiny_model, tiny_meta, "cpu", resize="bicubic")(pixels).mask
     np.testing.assert_array_equal(result.mask, expected)
 
 
@@ -109,14 +114,14 @@ class OutOfMemory(nn.Module):
 
 def test_a_picture_too_large_for_the_device_is_named(tmp_path, colour_predictor, colour_blocks):
     PIL.Image.fromarray(colour_blocks).save(tmp_path / "large.png")
-    colour_predictor.model = OutOfMemory()
+    predictor = Predictor.from_model(OutOfMemory(), colour_predictor.meta, "cpu")
     with pytest.raises(ImageError, match=r"large\.png: 24x16 pixels do not fit into the memory of cpu"):
-        colour_predictor(tmp_path / "large.png")
+        predictor(tmp_path / "large.png")
 
 
 def test_an_unknown_resize_is_misuse(tiny_model, tiny_meta):
     with pytest.raises(UsageError, match="resize is 'nearest'; expected bilinear or bicubic"):
-        Predictor(tiny_model, tiny_meta, "cpu", resize="nearest")
+        Predictor.from_model(tiny_model, tiny_meta, "cpu", resize="nearest")
 
 
 # Devices

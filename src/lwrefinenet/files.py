@@ -21,6 +21,15 @@ def read_toml(path: Path, refusal: type[LwRefineNetError]) -> dict[str, Any]:
         raise refusal(f"{path}: not valid TOML ({error}).") from error
 
 
+def cache_folder(name: str) -> Path:
+    """Where things of a kind that can be made again are kept: `lwrefinenet/NAME` in the user's cache folder; not made here."""
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # nobody's home: a container without a user entry
+        base = "/nonexistent"
+    return Path(base) / "lwrefinenet" / name
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` to a temporary name beside `path`, flush it to the disk, and rename it to `path`.
 

@@ -1,6 +1,5 @@
 """From a picture to its mask: the Predictor and its result."""
 
-import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lwrefinenet import visualize, weights
+from lwrefinenet import visualize
+from lwrefinenet.device import resolve_device
 from lwrefinenet.errors import ImageError, UsageError
 from lwrefinenet.files import write_atomically
 from lwrefinenet.images import MAX_PIXELS, Picture, as_stored, encode_mask, read_picture, upright
 from lwrefinenet.labels import LabelSet
 from lwrefinenet.meta import WeightsMeta
+from lwrefinenet.runtimes.choose import open_network
+from lwrefinenet.runtimes.network import Network
+from lwrefinenet.runtimes.pytorch_runtime import PyTorchNetwork
+from lwrefinenet.runtimes.tiles import TiledNetwork
 from lwrefinenet.upsample import RESIZES, labels_at
 
 
@@ -60,36 +64,53 @@ class Segmentation:
 
 
 class Predictor:
-    """A network, the meaning of its weights, and the device on which it runs.
+    """A network on some runtime, and the meaning of its weights.
 
-    The model is moved to the device and put into evaluation mode.
-    device: auto (cuda, then mps, then cpu), cpu, cuda, cuda:N or mps.  resize: how logits are brought to the picture's
-    size, "bilinear" or "bicubic" (as published); UsageError for anything else.
+    resize: how logits are brought to the picture's size, "bilinear" or "bicubic" (as published); UsageError for anything else.
     """
 
-    def __init__(
-        self, model: nn.Module, meta: WeightsMeta, device: str | torch.device = "auto", *, resize: str = "bilinear"
-    ) -> None:
+    def __init__(self, network: Network, meta: WeightsMeta, *, resize: str = "bilinear") -> None:
         if resize not in RESIZES:
             raise UsageError(f"resize is {resize!r}; expected {' or '.join(RESIZES)}.")
-        self.device = resolve_device(device)
-        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
+        self.network = network
         self.meta = meta
         self.resize = resize
 
     @classmethod
     def from_weights(
-        cls, name_or_path: str | Path, *, device: str | torch.device = "auto", resize: str = "bilinear"
+        cls,
+        name_or_path: str | Path,
+        *,
+        device: str | torch.device = "auto",
+        runtime: str = "auto",
+        precision: str | None = None,
+        compile: bool = False,  # noqa: A002 - as torch calls it
+        tile: int | None = None,
+        resize: str = "bilinear",
     ) -> Self:
-        """A Predictor with named weights (see `lwrefinenet models`) or those of a file; errors as `weights.load`."""
-        model, meta = weights.load(name_or_path)
-        return cls(model, meta, device, resize=resize)
+        """A Predictor with named weights (see `lwrefinenet models`), those of a file, or an exported .onnx or .xml file.
+
+        device: auto (cuda, then mps, then cpu), cpu, cuda, cuda:N or mps.  runtime, precision and compile: as `open_network`.
+        tile: side of the overlapping tiles in which larger pictures are seen, in pixels.  Errors as `open_network` and
+        `weights.load`.
+        """
+        network, meta = open_network(
+            name_or_path, resolve_device(device), runtime=runtime, precision=precision, compiled=compile
+        )
+        return cls(network if tile is None else TiledNetwork(network, tile), meta, resize=resize)
+
+    @classmethod
+    def from_model(
+        cls, model: nn.Module, meta: WeightsMeta, device: str | torch.device = "auto", *, resize: str = "bilinear"
+    ) -> Self:
+        """A Predictor with a module, in PyTorch and float32; the module is moved to the device and put into evaluation mode."""
+        return cls(PyTorchNetwork(model, meta.preprocess, resolve_device(device)), meta, resize=resize)
 
     def __call__(
         self, source: str | Path | PIL.Image.Image | NDArray[Any], *, max_pixels: int = MAX_PIXELS
     ) -> Segmentation:
         """Segment one picture: a file, a Pillow image, or an (H, W, 3) uint8 RGB array; errors as `read_picture`."""
-        clock = _Clock(self.device)
+        clock = _Clock(self.network.device)
         picture = read_picture(source, max_pixels=max_pixels)
         clock.lap("decode")
         try:
@@ -98,60 +119,29 @@ class Predictor:
             height, width = picture.pixels.shape[:2]
             name = source if isinstance(source, str | Path) else "the given picture"
             raise ImageError(
-                f"{name}: {width}x{height} pixels do not fit into the memory of {self.device}; "
-                "give --device cpu, or cut the picture into tiles."
+                f"{name}: {width}x{height} pixels do not fit into the memory of {self.network.device}; "
+                "give --tile 1024, or --device cpu."
             ) from error
         return Segmentation(as_stored(mask, picture.orientation), self.meta.labels, picture, clock.laps)
 
     def predict_mask(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """pixels: (H, W, 3) uint8 RGB, upright.  Returns (H, W) uint8 class indices."""
-        return self._mask(pixels, _Clock(self.device))
+        return self._mask(pixels, _Clock(self.network.device))
 
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
-        """images: (N, 3, H, W) uint8 RGB.  Returns float32 (N, C, ceil(H/4), ceil(W/4)) on the Predictor's device."""
-        return self._logits(self._prepared(images))
+        """images: (N, H, W, 3) uint8 RGB.  Returns float32 (N, C, ceil(H/4), ceil(W/4)) on the network's device."""
+        return self.network.logits(self.network.prepare(images))
 
     @torch.inference_mode()
     def _mask(self, pixels: NDArray[np.uint8], clock: "_Clock") -> NDArray[np.uint8]:
-        images = self._prepared(torch.from_numpy(pixels).permute(2, 0, 1)[None])
+        prepared = self.network.prepare(torch.from_numpy(pixels)[None])
         clock.lap("prepare")
-        logits = self._logits(images)
+        logits = self.network.logits(prepared)
         clock.lap("network")
         mask: NDArray[np.uint8] = labels_at(logits, pixels.shape[:2], self.resize)[0].cpu().numpy()
         clock.lap("upsample+argmax")
         return mask
-
-    def _prepared(self, images: Tensor) -> Tensor:
-        return self.meta.preprocess(images.to(self.device, memory_format=torch.channels_last))
-
-    def _logits(self, prepared: Tensor) -> Tensor:
-        logits: Tensor = self.model(prepared)
-        return logits.float()
-
-
-def resolve_device(name: str | torch.device) -> torch.device:
-    """The device for auto, cpu, cuda, cuda:N or mps; UsageError for another word or a device that is not there."""
-    name = str(name)
-    if name == "auto":
-        usable = [kind for kind in ("cuda", "mps") if _count(kind)]
-        return torch.device(usable[0] if usable else "cpu")
-    if not (match := re.fullmatch(r"cpu|mps|cuda(?::(\d+))?", name)):
-        raise UsageError(f"device {name!r} is not known; expected auto, cpu, cuda, cuda:N or mps.")
-    kind, index = name.partition(":")[0], int(match[1] or 0)
-    if kind != "cpu" and index >= (count := _count(kind)):
-        raise UsageError(
-            f"device {name!r} is not there: this machine, with torch {torch.__version__}, has {count} usable {kind} "
-            "devices. Give auto or cpu, or install the driver and the torch build for it."
-        )
-    return torch.device(name)
-
-
-def _count(kind: str) -> int:
-    """How many devices of a kind can be used."""
-    if kind == "cuda":
-        return torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return int(torch.backends.mps.is_available())
 
 
 class _Clock:

@@ -22,11 +22,15 @@ class Preprocess:
 
         images: (N, 3, H, W) RGB, uint8 0-255.  Returns float32 of the same shape and memory format.
         """
-        scale = torch.tensor([1 / (255 * s) for s in self.std], device=images.device).view(1, 3, 1, 1)
-        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=images.device).view(
-            1, 3, 1, 1
-        )
-        return images.to(torch.float32) * scale + shift
+        scale = torch.tensor([1 / (255 * s) for s in self.std], device=images.device)
+        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=images.device)
+        if images.is_contiguous() or not images.is_contiguous(memory_format=torch.channels_last):
+            return images.to(torch.float32) * scale.view(1, 3, 1, 1) + shift.view(1, 3, 1, 1)
+        # Where colours alternate, whole rows of them are taken at once: the same numbers, several times as fast.
+        count, _, height, width = images.shape
+        rows = images.permute(0, 2, 3, 1).reshape(count, height, width * 3).to(torch.float32)
+        normalised = rows.mul_(scale.repeat(width)).add_(shift.repeat(width))
+        return normalised.view(count, height, width, 3).permute(0, 3, 1, 2)
 
     def to_dict(self) -> dict[str, list[float]]:
         """As it stands in a weights file."""

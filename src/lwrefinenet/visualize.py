@@ -23,7 +23,7 @@ def overlay(image: Pixels, mask: Pixels, labels: LabelSet, opacity: float = 0.5)
     _check_aligned(image, mask)
     weight = round(opacity * 256)
     paint = colour_table(labels.palette, labels.ignore_index).astype(np.uint16) * np.uint16(weight) + np.uint16(128)
-    painted: Pixels = ((image * np.uint16(256 - weight) + paint[mask]) >> 8).astype(np.uint8)
+    painted: Pixels = ((image * np.uint16(256 - weight) + np.take(paint, mask, axis=0)) >> 8).astype(np.uint8)
     unpainted = mask >= len(labels)
     painted[unpainted] = image[unpainted]
     return painted
@@ -31,7 +31,8 @@ def overlay(image: Pixels, mask: Pixels, labels: LabelSet, opacity: float = 0.5)
 
 def colourise(mask: Pixels, labels: LabelSet) -> Pixels:
     """(H, W) class indices -> (H, W, 3) palette colours; ignore pixels white."""
-    return colour_table(labels.palette, labels.ignore_index)[mask]
+    coloured: Pixels = np.take(colour_table(labels.palette, labels.ignore_index), mask, axis=0)  # faster than by index
+    return coloured
 
 
 def class_shares(mask: Pixels, labels: LabelSet) -> dict[str, float]:

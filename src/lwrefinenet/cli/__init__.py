@@ -1,5 +1,6 @@
 """The command line: parse, call, print. One module per command."""
 
+import logging
 import sys
 from typing import Annotated, NoReturn
 
@@ -45,6 +46,7 @@ def lwrefinenet(
 
 def main() -> NoReturn:
     """Entry point: an error is one sentence and an exit code (2 misuse, 1 failure), unless --debug asks for more."""
+    _show_log()
     debug = "--debug" in sys.argv  # wherever it stands; the option of `lwrefinenet` is there for --help
     try:
         app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
@@ -61,3 +63,12 @@ def main() -> NoReturn:
         )
         raise SystemExit(1) from error
     raise SystemExit(0)
+
+
+def _show_log() -> None:
+    """What the package tells of while it works goes to the standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("lwrefinenet")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)

@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from lwrefinenet import weights as weights_files
-from lwrefinenet.cli.options import DATA_HELP, DeviceOption, Resize, ResizeOption
+from lwrefinenet.cli.options import (
+    DATA_HELP,
+    WEIGHTS_HELP,
+    DeviceOption,
+    PrecisionOption,
+    Resize,
+    ResizeOption,
+    Runtime,
+    RuntimeOption,
+    TileOption,
+)
 from lwrefinenet.console import evaluation_report, watched
 from lwrefinenet.data.layouts import READERS, open_dataset
 from lwrefinenet.data.stages import parse_data_arguments
@@ -18,7 +28,7 @@ from lwrefinenet.provenance import provenance
 
 
 def evaluate(
-    weights: Annotated[str, typer.Argument(help="A name from `lwrefinenet models`, or a .safetensors file.")],
+    weights: Annotated[str, typer.Argument(help=WEIGHTS_HELP)],
     data: Annotated[str, typer.Option(help=f"{DATA_HELP} (NAME: {', '.join(READERS)}).")],
     split: Annotated[
         str | None, typer.Option(help="By default the one that scores are stated on: test, or val.")
@@ -27,6 +37,9 @@ def evaluate(
         bool, typer.Option("--published-crop", help="NYU Depth v2: score the 625x468 part, as published.")
     ] = False,
     device: DeviceOption = "auto",
+    runtime: RuntimeOption = Runtime.AUTO,
+    precision: PrecisionOption = None,
+    tile: TileOption = None,
     resize: ResizeOption = Resize.BILINEAR,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
@@ -34,7 +47,9 @@ def evaluate(
     """Score weights on a labelled split: mean IoU, IoU per class, pixel accuracy, with their protocol."""
     ((name, root),) = parse_data_arguments([data]).items()
     dataset = open_dataset(root, split, name=name if name in READERS else None, published_crop=published_crop)
-    predictor = Predictor.from_weights(weights, device=device, resize=resize.value)
+    predictor = Predictor.from_weights(
+        weights, device=device, runtime=runtime.value, precision=precision, tile=tile, resize=resize.value
+    )
     evaluation = run_evaluation(
         predictor.predict_mask,
         dataset,
@@ -42,7 +57,10 @@ def evaluate(
         resize=resize.value,
         progress=lambda indices: watched(indices, what="evaluating", total=len(dataset)),
     )
-    text = json.dumps({**evaluation.to_dict(), "weights": _identity(weights), **provenance()}, indent=2)
+    text = json.dumps(
+        {**evaluation.to_dict(), "weights": _identity(weights), "runtime": predictor.network.name, **provenance()},
+        indent=2,
+    )
     if as_json:
         typer.echo(text)
     else:

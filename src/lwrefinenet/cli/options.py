@@ -18,8 +18,29 @@ class Resize(StrEnum):
     BICUBIC = "bicubic"
 
 
+class Runtime(StrEnum):
+    """What a network is run with."""
+
+    AUTO = "auto"
+    PYTORCH = "pytorch"
+    OPENVINO = "openvino"
+    ONNXRUNTIME = "onnxruntime"
+
+
 DATA_HELP = "Data folder, [NAME=]DIR: your own with dataset.toml, or a benchmark as it lies on disk"
-WeightsOption = Annotated[str, typer.Option(help="A name from `lwrefinenet models`, or a .safetensors file.")]
+WEIGHTS_HELP = "A name from `lwrefinenet models`, a .safetensors file, or an exported .onnx or .xml file."
+WeightsOption = Annotated[str, typer.Option(help=WEIGHTS_HELP)]
+RuntimeOption = Annotated[
+    Runtime,
+    typer.Option(help="auto: OpenVINO on a CPU where it is installed, else PyTorch; exported files in their own."),
+]
+PrecisionOption = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16; by default fp32, or as exported.")]
+CompileOption = Annotated[
+    bool, typer.Option("--compile", help="PyTorch: compile the network for each size of pictures, once per start.")
+]
+TileOption = Annotated[
+    int | None, typer.Option(help="See larger pictures in overlapping tiles with this side, in pixels.", min=1)
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda[:n] or mps.")]
 ResizeOption = Annotated[Resize, typer.Option(help="How logits are resized; bicubic is the published behaviour.")]
 

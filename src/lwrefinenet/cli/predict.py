@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from lwrefinenet.cli.options import DeviceOption, Resize, ResizeOption, WeightsOption, complain
+from lwrefinenet.cli.options import (
+    CompileOption,
+    DeviceOption,
+    PrecisionOption,
+    Resize,
+    ResizeOption,
+    Runtime,
+    RuntimeOption,
+    TileOption,
+    WeightsOption,
+    complain,
+)
 from lwrefinenet.console import prediction_report, say, waiting, watched
 from lwrefinenet.images import MAX_PIXELS
 from lwrefinenet.predict import Predictor
@@ -24,13 +35,25 @@ def predict(
         bool, typer.Option("--sheet", help="Write picture, mask, overlay and legend side by side.")
     ] = False,
     device: DeviceOption = "auto",
+    runtime: RuntimeOption = Runtime.AUTO,
+    precision: PrecisionOption = None,
+    compile_: CompileOption = False,
+    tile: TileOption = None,
     resize: ResizeOption = Resize.BILINEAR,
     max_pixels: Annotated[int, typer.Option(help="Refuse larger pictures.", min=1)] = MAX_PIXELS,
 ) -> None:
     """Write the class mask and an overlay of each picture."""
     files = expand_inputs(inputs)
     with waiting(f"loading {weights}"):
-        predictor = Predictor.from_weights(weights, device=device, resize=resize.value)
+        predictor = Predictor.from_weights(
+            weights,
+            device=device,
+            runtime=runtime.value,
+            precision=precision,
+            compile=compile_,
+            tile=tile,
+            resize=resize.value,
+        )
     results = predict_files(
         predictor, files, output, overwrite=overwrite, overlay=overlay, sheet=sheet, max_pixels=max_pixels
     )
@@ -42,7 +65,7 @@ def predict(
             failed += 1
             complain(str(result.error))
         elif len(files) == 1:
-            prediction_report(result, weights)
+            prediction_report(result, f"{weights}, {predictor.network.name}")
     if len(files) > 1:
         seconds = time.perf_counter() - started
         say(

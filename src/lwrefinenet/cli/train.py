@@ -9,8 +9,8 @@ import typer
 from lwrefinenet.cli.options import DATA_HELP, DeviceOption, needs_extra
 from lwrefinenet.console import TrainingConsole
 from lwrefinenet.data.stages import parse_data_arguments
+from lwrefinenet.device import resolve_device
 from lwrefinenet.errors import UsageError
-from lwrefinenet.predict import resolve_device
 from lwrefinenet.training.recipe import Recipe, field_list
 
 EPILOG = "Fields of a recipe, with their defaults:\n\n" + field_list()

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from lwrefinenet.data.facts import Form, MaskFacts, PictureFacts, sha256_of
 from lwrefinenet.errors import LwRefineNetError
-from lwrefinenet.files import write_atomically
+from lwrefinenet.files import cache_folder, write_atomically
 
 FORMAT = 1  # a file of another format is as good as none
 UNSETTLED = 2e9  # ns; a file written so shortly before it was read may change again without a new time stamp
@@ -29,7 +29,7 @@ class FactsCache:
 
     def __init__(self, name: str) -> None:
         """name: says whose facts these are; another name is another file."""
-        self.path = _folder() / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.json"
+        self.path = cache_folder("census") / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.json"
         self.stamps: dict[str, tuple[int, int, str]] = {}
         self.facts: dict[str, PictureFacts | MaskFacts] = {}
         self.known_stamps, self.known_facts = _read(self.path)
@@ -77,14 +77,6 @@ def _stamp(path: Path) -> tuple[os.stat_result, bool]:
     except NotADirectoryError:
         holder = next((parent for parent in path.parents if parent.is_file()), path)
         return holder.stat(), False
-
-
-def _folder() -> Path:
-    try:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # nobody's home: a container without a user entry
-        base = "/nonexistent"
-    return Path(base) / "lwrefinenet" / "census"
 
 
 def _read(path: Path) -> tuple[dict[str, tuple[int, int, str]], dict[str, PictureFacts | MaskFacts]]:

@@ -7,10 +7,12 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
+from timm.layers.conv2d_same import Conv2dSame
 from timm.models._efficientnet_blocks import InvertedResidual
 from torch import Tensor, nn
 
 from lwrefinenet.errors import UsageError, WeightsError
+from lwrefinenet.models.same_padding import SamePaddedConv2d
 from lwrefinenet.preprocess import Preprocess
 
 REDUCTIONS = (4, 8, 16, 32)
@@ -129,11 +131,20 @@ def _feature_network(name: str) -> Any:
         hint = f" Did you mean {', '.join(near)}?" if near else " See timm.list_models()."
         raise UsageError(f"timm has no network named {name!r}.{hint}")
     try:
-        return timm.create_model(name, pretrained=False, features_only=True, **_any_size(name))
+        return _exportable(timm.create_model(name, pretrained=False, features_only=True, **_any_size(name)))
     except (RuntimeError, AttributeError, TypeError) as error:
         raise UsageError(
             f"timm network {name!r} has no features_only interface ({error}); take another backbone."
         ) from error
+
+
+def _exportable(net: Any) -> Any:
+    """The same network, its convolutions with TensorFlow's padding in a form that tracers can follow."""
+    for parent in list(net.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, Conv2dSame) and min(child.kernel_size) >= max(child.stride):
+                setattr(parent, name, SamePaddedConv2d.like(child))
+    return net
 
 
 def _any_size(name: str) -> dict[str, Any]:

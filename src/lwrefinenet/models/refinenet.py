@@ -14,6 +14,8 @@ from typing import TypeVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lwrefinenet.models.fuse import fold, with_fast_pooling
+
 T = TypeVar("T")
 Level = Sequence[Tensor]  # the features of one level of the cascade: one map, or several of the same size
 
@@ -38,6 +40,10 @@ class LightWeightRefineNet(nn.Module):
         """images: (N, 3, H, W), normalised; any H and W.  Returns logits (N, num_classes, ceil(H/4), ceil(W/4))."""
         logits: Tensor = self.head(self.decoder(self.backbone(images)))
         return logits
+
+    def fuse(self) -> nn.Module:
+        """A copy for inference that gives equal logits faster: batch norms folded, 1x1 pairs merged, a faster exact max-pool."""
+        return with_fast_pooling(fold(self))
 
 
 class RefineNetDecoder(nn.Module):

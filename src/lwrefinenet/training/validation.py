@@ -18,13 +18,14 @@ from lwrefinenet.training.progress import Listener
 class Trial:
     """Weights and what they scored."""
 
+    model: LightWeightRefineNet
     predictor: Predictor
     evaluation: Evaluation
 
     def keep(self, path: Path) -> None:
         """Write the weights with their score; parameters are those that were measured."""
         score = Score("mean_iou", self.evaluation.mean_iou, str(self.evaluation.protocol))
-        weights.save(path, self.predictor.model, replace(self.predictor.meta, scores=(score,)), half=True)
+        weights.save(path, self.model, replace(self.predictor.meta, scores=(score,)), half=True)
 
 
 def score_as_shipped(
@@ -40,7 +41,7 @@ def score_as_shipped(
         path = Path(folder) / "trial.safetensors"
         weights.save(path, model, meta, half=True)
         stored, _ = weights.load(path)
-    predictor = Predictor(stored, meta, device=processes.device)
+    predictor = Predictor.from_model(stored.fuse(), meta, processes.device)
     evaluation = evaluate(
         predictor.predict_mask,
         pictures,
@@ -49,4 +50,4 @@ def score_as_shipped(
         share=(processes.number, processes.count),
         gather=processes.gather,
     )
-    return Trial(predictor, evaluation)
+    return Trial(stored, predictor, evaluation)

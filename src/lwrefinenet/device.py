@@ -1,0 +1,31 @@
+"""Where to compute, from the word that a user gives."""
+
+import re
+
+import torch
+
+from lwrefinenet.errors import UsageError
+
+
+def resolve_device(name: str | torch.device) -> torch.device:
+    """The device for auto, cpu, cuda, cuda:N or mps; UsageError for another word or a device that is not there."""
+    name = str(name)
+    if name == "auto":
+        usable = [kind for kind in ("cuda", "mps") if _count(kind)]
+        return torch.device(usable[0] if usable else "cpu")
+    if not (match := re.fullmatch(r"cpu|mps|cuda(?::(\d+))?", name)):
+        raise UsageError(f"device {name!r} is not known; expected auto, cpu, cuda, cuda:N or mps.")
+    kind, index = name.partition(":")[0], int(match[1] or 0)
+    if kind != "cpu" and index >= (count := _count(kind)):
+        raise UsageError(
+            f"device {name!r} is not there: this machine, with torch {torch.__version__}, has {count} usable {kind} "
+            "devices. Give auto or cpu, or install the driver and the torch build for it."
+        )
+    return torch.device(name)
+
+
+def _count(kind: str) -> int:
+    """How many devices of a kind can be used."""
+    if kind == "cuda":
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return int(torch.backends.mps.is_available())

@@ -1,0 +1,24 @@
+"""What can be predicted with: a network, whatever it runs on."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Network(Protocol):
+    """Gives logits for pictures.
+
+    name: of the runtime, the precision and the device, for reports.  device: where the logits are.
+    """
+
+    name: str
+    device: torch.device
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """images: (N, H, W, 3) uint8 RGB on the CPU.  Returns what `logits` takes, on the device."""
+
+    def logits(self, prepared: Tensor) -> Tensor:
+        """Returns float32 (N, C, ceil(H/4), ceil(W/4)), valid until the next call."""

@@ -1,0 +1,134 @@
+"""OpenVINO: from the deployable graph to its files, and predictions with them. The only importer of openvino."""
+
+import warnings
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from lwrefinenet.errors import ImageError, UsageError, WeightsError
+from lwrefinenet.meta import WeightsMeta
+from lwrefinenet.runtimes.deployable import EXAMPLE_SIZE, Deployable
+from lwrefinenet.runtimes.exported import EXPORT_KEY, META_KEY, Export, entries, from_entries
+
+try:
+    import openvino as ov
+    from openvino import opset13 as operations
+except ModuleNotFoundError as error:
+    raise UsageError("OpenVINO is not installed: pip install 'lwrefinenet[fast]'.") from error
+
+Graph: TypeAlias = ov.Model
+HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}  # int8: of what is not quantised
+
+
+class OpenVINONetwork:
+    """An OpenVINO graph on the CPU; pictures are normalised inside it.
+
+    graph: as `to_graph` or `read` gives it.  export: what it says about itself.
+    precision: of the arithmetic, by default that of the export; always told to OpenVINO, which would else take bfloat16 by itself
+    where the processor has it.  UsageError for a precision that this processor does not have.
+    """
+
+    def __init__(self, graph: Graph, export: Export, precision: str | None = None) -> None:
+        self.precision = _possible(precision or export.precision)
+        self.export = export
+        self.device = torch.device("cpu")
+        self.name = f"OpenVINO {self.precision} on cpu"
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[self.precision]}
+        self._request = ov.Core().compile_model(_ending_at_logits(graph), "CPU", settings).create_infer_request()
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """images: (N, H, W, 3) uint8 RGB.  Returned as they are."""
+        return images
+
+    def logits(self, prepared: Tensor) -> Tensor:
+        """prepared: (N, H, W, 3) uint8 RGB.  WeightsError for a size that a static graph does not take."""
+        self.export.check_size(*prepared.shape[1:3])
+        parts = [self._one(image) for image in prepared]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _one(self, image: Tensor) -> Tensor:
+        try:
+            self._request.infer([image[None].numpy()], share_inputs=True)
+        except RuntimeError as error:
+            height, width, _ = image.shape
+            reason = str(error).strip().splitlines()[-1]
+            raise ImageError(
+                f"OpenVINO fails on a picture of {width}x{height} pixels ({reason}): the pools of some networks do not fit into "
+                "very small ones. Give weights that are not exported, and --runtime pytorch."
+            ) from error
+        cells = torch.from_numpy(self._request.get_output_tensor(0).data)
+        # The tensor is OpenVINO's own and changes with the next picture.
+        return cells.clone().permute(0, 3, 1, 2)
+
+
+def to_graph(deployable: Deployable, size: tuple[int, int] | None = None) -> Graph:
+    """The deployable module as an OpenVINO graph: `image` in, `mask` out, the tensor of the logits named `logits`.
+
+    size: (height, width) for a graph of this size only.
+    """
+    example = torch.zeros(1, *(size or EXAMPLE_SIZE), 3, dtype=torch.uint8)
+    shape = [1, *(size or (-1, -1)), 3]
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # what tracing takes for constants: found by the parity gate if it matters
+        graph = ov.convert_model(deployable.eval(), example_input=example, input=[(shape, ov.Type.u8)])
+    graph.inputs[0].get_tensor().set_names({"image"})
+    mask, logits = graph.outputs
+    mask.get_tensor().set_names({"mask"})
+    # Named on the tensor itself, which stays when it is no output any more.
+    logits.get_node().input_value(0).get_tensor().set_names({"logits"})
+    return ov.Model([mask], graph.get_parameters(), "lwrefinenet")
+
+
+def run_whole(graph: Graph, image: Tensor, precision: str) -> Tensor:
+    """The graph's own mask of one picture, as other programs will see it; (1, H, W, 3) uint8 -> (1, H, W) uint8."""
+    compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": HINTS[precision]})
+    return torch.from_numpy(compiled([image.numpy()])["mask"].copy())
+
+
+def write(graph: Graph, path: Path, meta: WeightsMeta, export: Export) -> None:
+    """Write `path` (.xml) and, beside it, its .bin; fp16 stores float16 parameters."""
+    for key, text in entries(meta, export).items():
+        graph.set_rt_info(text, key.split("."))
+    ov.save_model(graph, path, compress_to_fp16=export.precision == "fp16")
+
+
+def read(path: Path) -> tuple[Graph, WeightsMeta, Export]:
+    """The inverse of `write`; WeightsError for a file that is damaged, not ours, or without its .bin."""
+    if not path.with_suffix(".bin").is_file():
+        raise WeightsError(f"{path}: its other half, {path.with_suffix('.bin').name}, is not beside it; copy both.")
+    try:
+        graph = ov.Core().read_model(path)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise WeightsError(f"{path}: not a readable OpenVINO file ({reason}).") from error
+    found = {key: _text(graph, key) for key in (META_KEY, EXPORT_KEY)}
+    return graph, *from_entries({key: text for key, text in found.items() if text}, str(path))
+
+
+def processor_has(precision: str) -> bool:
+    """Whether OpenVINO computes with this precision on this machine's CPU, instead of silently taking another."""
+    abilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16", "int8": "INT8"}[precision] in abilities
+
+
+def _possible(precision: str) -> str:
+    if precision not in HINTS:
+        raise UsageError(f"precision {precision!r} is not one of OpenVINO's: {', '.join(HINTS)}.")
+    if precision == "bf16" and not processor_has("bf16"):
+        raise UsageError(
+            "this processor has no bfloat16 (avx512_bf16 or amx_bf16), OpenVINO would take float32; give fp32."
+        )
+    return precision
+
+
+def _ending_at_logits(graph: ov.Model) -> Graph:
+    """The same graph up to the logits, with the classes of a cell side by side, as the upsampling on our side wants them."""
+    logits = next(o for node in graph.get_ops() for o in node.outputs() if "logits" in o.get_names())
+    return ov.Model([operations.transpose(logits, [0, 2, 3, 1]).output(0)], graph.get_parameters())
+
+
+def _text(graph: Any, key: str) -> str:
+    path = key.split(".")
+    return str(graph.get_rt_info(path).astype(str)) if graph.has_rt_info(path) else ""

@@ -1,0 +1,118 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lwrefinenet import weights
+from lwrefinenet.models.fuse import ShiftedMaxPool, fold, with_fast_pooling
+from lwrefinenet.models.zoo import create_model
+
+
+def lively(model):
+    """Batch norms that do something: statistics and factors unlike those at the beginning."""
+    generator = torch.Generator().manual_seed(0)
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean.normal_(0, 0.1, generator=generator)
+            norm.running_var.uniform_(0.5, 1.5, generator=generator)
+            norm.weight.data.uniform_(0.5, 1.5, generator=generator)
+            norm.bias.data.normal_(0, 0.1, generator=generator)
+    return model.eval()
+
+
+def count(model, kind):
+    return sum(isinstance(module, kind) for module in model.modules())
+
+
+NETWORKS = [
+    ("rf_lw_resnet50", {}),
+    ("rf_lw_mobilenetv2", {}),
+    ("rf_lw_efficientnet_lite0", {"decoder_channels": 32}),
+    ("rf_lw", {"backbone": "mobilenetv3_small_050", "decoder_channels": 16}),
+    ("rf_lw", {"backbone": "test_resnet", "decoder_channels": 16}),
+    ("rf_lw", {"backbone": "regnetx_002", "decoder_channels": 16}),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments"), NETWORKS)
+@torch.inference_mode()
+def test_a_fused_network_gives_equal_logits(name, arguments):
+    torch.manual_seed(0)
+    model = lively(create_model(name, 5, **arguments)).double()  # where nothing is lost to rounding
+    images = torch.randn(1, 3, 65, 99, dtype=torch.float64)
+    expected = model(images)
+    found = model.fuse()(images)
+    assert (found - expected).abs().max() / expected.std() < 1e-11
+
+
+@torch.inference_mode()
+def test_fused_weights_of_the_package_give_equal_logits_on_a_picture_of_channels_last():
+    model, _ = weights.load(weights.DEFAULT_WEIGHTS)
+    images = torch.randn(1, 3, 97, 131).to(memory_format=torch.channels_last)
+    expected = model(images)
+    found = model.fuse().to(memory_format=torch.channels_last)(images)
+    assert (found - expected).abs().max() / expected.std() < 1e-5
+
+
+@pytest.mark.parametrize(("name", "arguments"), NETWORKS)
+def test_no_batch_norm_stacked_pair_or_slow_pool_is_left(name, arguments):
+    model = create_model(name, 5, **arguments)
+    fused = model.fuse()
+    assert count(model, nn.BatchNorm2d) > 0
+    assert count(fused, nn.BatchNorm2d) == 0
+    pools = [pool for pool in fused.modules() if isinstance(pool, nn.MaxPool2d)]
+    assert all(pool.stride == 2 for pool in pools)  # of the stem
+    stacked = 3 if name == "rf_lw_resnet50" else 0
+    assert count(fused, nn.Conv2d) == count(model, nn.Conv2d) - stacked
+
+
+def test_the_network_itself_is_left_as_it_was():
+    model = lively(create_model("rf_lw", 3, backbone="test_resnet", decoder_channels=8)).train()
+    before = copy.deepcopy(model.state_dict())
+    fused = model.fuse()
+    assert model.training
+    assert not fused.training
+    assert before.keys() == model.state_dict().keys()
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert count(model, ShiftedMaxPool) == 0
+
+
+class Standardised(nn.Conv2d):
+    """A convolution that makes its weights anew at each call, as weight standardisation does."""
+
+    def forward(self, x):
+        return F.conv2d(x, self.weight / self.weight.std(), self.bias)
+
+
+class UsedTwice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.first, self.second = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        return self.second(self.conv(self.first(self.conv(x))))
+
+
+@pytest.mark.parametrize("model", [nn.Sequential(Standardised(3, 4, 1), nn.BatchNorm2d(4)), UsedTwice()])
+def test_a_batch_norm_that_cannot_be_folded_stays(model):
+    model = lively(model)
+    images = torch.randn(2, 3, 8, 8)
+    folded = fold(model)
+    assert count(folded, nn.BatchNorm2d) == count(model, nn.BatchNorm2d)
+    torch.testing.assert_close(folded(images), model(images))
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7, 9])
+@pytest.mark.parametrize("size", [(1, 1), (2, 9), (13, 8)])
+def test_the_faster_pool_is_exact(kernel, size):
+    maps = torch.randn(2, 3, *size)
+    assert torch.equal(ShiftedMaxPool(kernel)(maps), F.max_pool2d(maps, kernel, stride=1, padding=kernel // 2))
+
+
+@pytest.mark.parametrize(
+    "pool", [nn.MaxPool2d(2, 1), nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(3, 1, 0), nn.MaxPool2d(3, 1, 2, dilation=2)]
+)
+def test_pools_of_another_kind_stay(pool):
+    assert with_fast_pooling(nn.Sequential(pool))[0] is pool

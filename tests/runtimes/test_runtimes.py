@@ -1,0 +1,296 @@
+import copy
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from lwrefinenet import weights
+from lwrefinenet.errors import ImageError, UsageError, WeightsError
+from lwrefinenet.models.zoo import create_model
+from lwrefinenet.predict import Predictor
+from lwrefinenet.runtimes import choose, kept, onnx_runtime, openvino_runtime
+from lwrefinenet.runtimes.deployable import Deployable
+from lwrefinenet.runtimes.exported import Export
+from lwrefinenet.runtimes.network import PRECISIONS
+from lwrefinenet.runtimes.pytorch_runtime import PyTorchNetwork
+from tests.tiny import TINY_META, build_tiny
+
+CPU = torch.device("cpu")
+ANY_SIZE = Export("tiny", "0" * 64, "fp32", None, "0", {})
+SIZES = [(1, 1), (5, 9), (33, 47), (64, 96), (97, 131)]
+
+
+def picture(height, width):
+    """(H, W, 3) uint8: coloured noise in blocks."""
+    noise = np.random.default_rng(0).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+    return noise.repeat(8, axis=0).repeat(8, axis=1)[:height, :width].copy()
+
+
+@pytest.fixture(scope="module")
+def padded_model():
+    """A network that pads by the size of its picture, which is what exporters get wrong."""
+    torch.manual_seed(0)
+    return create_model("rf_lw", 3, backbone="tf_mobilenetv3_small_minimal_100", decoder_channels=8).eval()
+
+
+@pytest.fixture
+def tiny_file(tmp_path, tiny_model, tiny_meta):
+    weights.save(tmp_path / "tiny.safetensors", tiny_model, tiny_meta)
+    return tmp_path / "tiny.safetensors"
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory):
+    """The tiny model as one file of each format."""
+    folder = tmp_path_factory.mktemp("exported")
+    deployable = Deployable(build_tiny(), TINY_META.preprocess)
+    openvino_runtime.write(openvino_runtime.to_graph(deployable), folder / "tiny.xml", TINY_META, ANY_SIZE)
+    onnx_runtime.write(onnx_runtime.to_graph(deployable), folder / "tiny.onnx", TINY_META, ANY_SIZE)
+    return folder
+
+
+@pytest.fixture
+def exported(made_once, tmp_path):
+    """Copies of them, to be spoilt."""
+    return shutil.copytree(made_once, tmp_path / "exported")
+
+
+# One graph, the same masks
+
+
+def test_pytorch_openvino_and_onnx_runtime_give_the_same_masks(exported, tiny_file, tiny_model, tiny_meta):
+    expected = Predictor.from_model(copy.deepcopy(tiny_model), tiny_meta, "cpu")
+    others = [
+        Predictor.from_weights(tiny_file, runtime="pytorch"),
+        Predictor.from_weights(tiny_file, runtime="openvino"),
+        Predictor.from_weights(exported / "tiny.xml"),
+        Predictor.from_weights(exported / "tiny.onnx"),
+    ]
+    names = ["PyTorch fp32 on cpu", "OpenVINO fp32 on cpu", "OpenVINO fp32 on cpu", "ONNX Runtime fp32 on cpu"]
+    assert [other.network.name for other in others] == names
+    for size in SIZES[2:]:
+        pixels = picture(*size)
+        mask = expected.predict_mask(pixels)
+        for other in others:
+            assert other.meta == tiny_meta
+            assert (other.predict_mask(pixels) == mask).mean() >= 0.9999
+
+
+@pytest.mark.parametrize("runtime", [openvino_runtime, onnx_runtime])
+def test_a_graph_takes_every_size_though_its_padding_depends_on_it(padded_model, tiny_meta, runtime):
+    deployable = Deployable(padded_model, tiny_meta.preprocess)
+    graph = runtime.to_graph(deployable)
+    network = (
+        openvino_runtime.OpenVINONetwork(graph, ANY_SIZE)
+        if runtime is openvino_runtime
+        else onnx_runtime.ONNXNetwork(graph, ANY_SIZE)
+    )
+    for size in SIZES:
+        images = torch.from_numpy(picture(*size))[None]
+        with torch.inference_mode():
+            mask, logits = deployable(images)
+        found = network.logits(network.prepare(images))
+        assert found.shape == logits.shape == (1, 3, -(-size[0] // 4), -(-size[1] // 4))
+        torch.testing.assert_close(found, logits, rtol=1e-3, atol=1e-4 * float(logits.std().nan_to_num(1)) + 1e-5)
+        whole = (
+            openvino_runtime.run_whole(graph, images, "fp32")
+            if runtime is openvino_runtime
+            else onnx_runtime.run_whole(graph, images)
+        )
+        assert whole.dtype == torch.uint8
+        assert (whole == mask).float().mean() >= 0.9999
+
+
+def test_a_picture_too_small_for_the_pools_of_a_network_is_named(exported):
+    with pytest.raises(ImageError, match="OpenVINO fails on a picture of 1x1 pixels"):
+        Predictor.from_weights(exported / "tiny.xml").predict_mask(picture(1, 1))
+
+
+def test_logits_stay_what_they_were_when_the_next_picture_comes(exported):
+    predictor = Predictor.from_weights(exported / "tiny.xml")
+    first = predictor.logits(torch.from_numpy(picture(64, 64))[None])
+    before = first.clone()
+    predictor.logits(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))
+    assert torch.equal(first, before)
+
+
+def test_several_pictures_at_once_are_those_one_by_one(exported, tiny_file):
+    batch = torch.stack([torch.from_numpy(picture(40, 56)), torch.zeros(40, 56, 3, dtype=torch.uint8)])
+    for source in (tiny_file, exported / "tiny.xml", exported / "tiny.onnx"):
+        predictor = Predictor.from_weights(source)
+        single = torch.cat([predictor.logits(one[None]) for one in batch])
+        torch.testing.assert_close(predictor.logits(batch), single, rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_file_says_about_itself_is_read_back(exported, tiny_meta):
+    for runtime, name in ((openvino_runtime, "tiny.xml"), (onnx_runtime, "tiny.onnx")):
+        _, meta, export = runtime.read(exported / name)
+        assert (meta, export) == (tiny_meta, ANY_SIZE)
+
+
+# Choosing
+
+
+def test_weights_run_on_openvino_where_it_is_installed_and_in_pytorch_where_not(tiny_file, monkeypatch):
+    assert Predictor.from_weights(tiny_file, device="cpu").network.name == "OpenVINO fp32 on cpu"
+    monkeypatch.setattr(choose, "find_spec", lambda _: None)
+    assert Predictor.from_weights(tiny_file, device="cpu").network.name == "PyTorch fp32 on cpu"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"runtime": "tensorrt"}, "runtime 'tensorrt' is not known; expected auto, pytorch, openvino, onnxruntime"),
+        ({"runtime": "onnxruntime"}, "ONNX Runtime runs exported files: lwrefinenet export WEIGHTS --format onnx"),
+        ({"runtime": "openvino", "compile": True}, "--compile is PyTorch's, and this would run in openvino"),
+        (
+            {"runtime": "openvino", "precision": "fp8"},
+            "precision 'fp8' is not one of OpenVINO's: fp32, bf16, fp16, int8",
+        ),
+        ({"runtime": "pytorch", "precision": "int8"}, "precision 'int8' is not one of PyTorch's: fp32, bf16, fp16"),
+        ({"tile": 100}, "a tile of 100 pixels shows a network too little; give at least 128"),
+    ],
+)
+def test_what_does_not_go_together_is_misuse(tiny_file, arguments, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        Predictor.from_weights(tiny_file, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "complaint"),
+    [
+        ("tiny.xml", {"runtime": "pytorch"}, "runs in the runtime that it was made for, openvino, not in pytorch"),
+        ("tiny.onnx", {"precision": "bf16"}, "tiny.onnx: was exported in fp32; for bf16, export it again"),
+        ("none.onnx", {}, "none.onnx: no such file. Exported files are made by `lwrefinenet export`"),
+    ],
+)
+def test_an_exported_file_runs_as_it_was_made(exported, name, arguments, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        Predictor.from_weights(exported / name, **arguments)
+
+
+def test_bfloat16_is_refused_where_the_processor_has_none(exported, monkeypatch):
+    monkeypatch.setattr(openvino_runtime, "processor_has", lambda precision: precision != "bf16")
+    with pytest.raises(UsageError, match="this processor has no bfloat16"):
+        Predictor.from_weights(exported / "tiny.xml", precision="bf16")
+
+
+def test_another_device_than_the_cpu_is_refused_for_exported_files(exported):
+    with pytest.raises(UsageError, match="openvino runs on the CPU here, not on meta"):
+        choose.open_network(exported / "tiny.xml", torch.device("meta"))
+
+
+# Files that are damaged or not ours
+
+
+def test_half_an_openvino_file_is_named(exported):
+    (exported / "tiny.bin").unlink()
+    with pytest.raises(WeightsError, match=r"tiny\.xml: its other half, tiny\.bin, is not beside it"):
+        Predictor.from_weights(exported / "tiny.xml")
+
+
+@pytest.mark.parametrize("name", ["tiny.xml", "tiny.onnx"])
+def test_a_damaged_file_is_named(exported, name):
+    (exported / name).write_bytes(b"not a graph")
+    with pytest.raises(WeightsError, match=rf"{name}: not a readable (OpenVINO|ONNX) file"):
+        Predictor.from_weights(exported / name)
+
+
+def test_a_graph_of_somebody_else_is_refused(exported):
+    xml = (exported / "tiny.xml").read_text()
+    (exported / "tiny.xml").write_text(xml.replace("<lwrefinenet>", "<other>").replace("</lwrefinenet>", "</other>"))
+    graph = onnx.load(exported / "tiny.onnx")
+    del graph.metadata_props[:]
+    onnx.save(graph, exported / "tiny.onnx")
+    for name in ("tiny.xml", "tiny.onnx"):
+        with pytest.raises(WeightsError, match=f"{name}: holds no lwrefinenet metadata"):
+            Predictor.from_weights(exported / name)
+
+
+# Graphs of one size
+
+
+def test_a_static_graph_takes_its_size_and_names_another(tmp_path, tiny_model, tiny_meta):
+    deployable = Deployable(tiny_model, tiny_meta.preprocess)
+    export = Export("tiny", "0" * 64, "fp32", (40, 56), "0", {})
+    for runtime, name in ((openvino_runtime, "static.xml"), (onnx_runtime, "static.onnx")):
+        runtime.write(runtime.to_graph(deployable, (40, 56)), tmp_path / name, tiny_meta, export)
+        predictor = Predictor.from_weights(tmp_path / name)
+        expected = Predictor.from_model(copy.deepcopy(tiny_model), tiny_meta, "cpu").predict_mask(picture(40, 56))
+        assert (predictor.predict_mask(picture(40, 56)) == expected).mean() >= 0.9999
+        with pytest.raises(WeightsError, match="exported for pictures of 56x40 only, and one has 56x48"):
+            predictor.predict_mask(picture(48, 56))
+
+
+# Kept graphs
+
+
+def test_a_converted_graph_is_kept_and_taken_from_there(tiny_file, monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    caplog.set_level("INFO")
+    first = Predictor.from_weights(tiny_file, runtime="openvino")
+    assert "Converting tiny.safetensors for OpenVINO, in float32; kept in" in caplog.text
+    files = sorted(path.suffix for path in (tmp_path / "cache" / "lwrefinenet" / "openvino").iterdir())
+    assert files == [".bin", ".xml"]
+    monkeypatch.setattr(openvino_runtime, "to_graph", lambda *_: pytest.fail("converted again"))
+    second = Predictor.from_weights(tiny_file, runtime="openvino")
+    assert second.meta == first.meta
+    np.testing.assert_array_equal(second.predict_mask(picture(64, 64)), first.predict_mask(picture(64, 64)))
+
+
+def test_other_weights_are_not_taken_for_those_that_were_kept(tmp_path, tiny_model, tiny_meta, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    masks = []
+    for name, bias in (("one", 0.0), ("two", 100.0)):
+        nn.init.constant_(tiny_model.head.bias, 0.0)
+        tiny_model.head.bias.data[2] = bias
+        weights.save(tmp_path / f"{name}.safetensors", tiny_model, tiny_meta)
+        masks.append(
+            Predictor.from_weights(tmp_path / f"{name}.safetensors", runtime="openvino").predict_mask(picture(40, 40))
+        )
+    assert (masks[1] == 2).all()
+    assert not (masks[0] == 2).all()
+
+
+def test_without_a_folder_to_write_graphs_are_not_kept_but_used(tiny_file, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert Predictor.from_weights(tiny_file, runtime="openvino").predict_mask(picture(40, 40)).shape == (40, 40)
+
+
+def test_a_conversion_that_changes_the_logits_is_not_kept(tiny_file, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    convert = openvino_runtime.to_graph
+
+    def wrong(deployable):
+        other = copy.deepcopy(deployable)
+        other.network.head.weight.data += 0.01
+        return convert(other)
+
+    monkeypatch.setattr(kept.openvino_runtime, "to_graph", wrong)
+    with pytest.raises(RuntimeError, match="OpenVINO's logits differ from PyTorch's by"):
+        Predictor.from_weights(tiny_file, runtime="openvino")
+    assert not (tmp_path / "cache").exists()
+
+
+# PyTorch
+
+
+@pytest.mark.parametrize(("precision", "dtype"), PRECISIONS.items())
+def test_pytorch_computes_in_the_precision_that_was_asked_for(tiny_model, tiny_meta, precision, dtype):
+    seen = []
+    tiny_model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].dtype))
+    exact = PyTorchNetwork(copy.deepcopy(tiny_model), tiny_meta.preprocess, CPU)
+    seen.clear()
+    network = PyTorchNetwork(tiny_model, tiny_meta.preprocess, CPU, precision=precision)
+    images = torch.from_numpy(picture(64, 96))[None]
+    with torch.inference_mode():
+        logits = network.logits(network.prepare(images))
+        expected = exact.logits(exact.prepare(images))
+    assert dtype in seen
+    assert logits.dtype == torch.float32
+    bound = {"fp32": 1e-6, "bf16": 0.1, "fp16": 0.02}[precision]
+    assert (logits - expected).abs().max() / expected.std() < bound
