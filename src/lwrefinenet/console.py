@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 from rich.color import Color
@@ -21,12 +21,16 @@ from rich.table import Table
 from rich.text import Text
 
 from lwrefinenet.evaluate import Evaluation
+from lwrefinenet.export.export import Exported
 from lwrefinenet.labels import Colour
 from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.models.zoo import MODELS, create_model
 from lwrefinenet.predict_files import FileResult
 from lwrefinenet.training.progress import StepReport
 from lwrefinenet.weights import SHIPPED, locate, read_meta
+
+if TYPE_CHECKING:
+    from lwrefinenet.export.int8 import Int8Report  # which needs an extra to be imported
 
 T = TypeVar("T")
 
@@ -99,6 +103,41 @@ def weights_table() -> Table:
     return table
 
 
+def parity_report(exported: Exported) -> None:
+    """What was written, and how it compares with PyTorch."""
+    parity, export = exported.parity, exported.export
+    sizes = ", ".join(f"{size} {share:.3%}" for size, share in parity.sizes.items())
+    say(f"Pixels with the same class as in PyTorch: {parity.equal_pixels:.3%} ({sizes}).")
+    relative = f"{parity.relative_difference:.2g} of their standard deviation"
+    say(f"Largest difference of logits: {parity.logit_difference:.2g}, {relative}.")
+    taken = "pictures of every size" if export.size is None else f"pictures of {export.size[1]}x{export.size[0]} only"
+    say(
+        f"Wrote {' and '.join(map(str, exported.files))}: {exported.megabytes:.1f} MB, {export.precision}, for {taken}."
+    )
+
+
+def int8_report(report: "Int8Report") -> None:
+    """IoU of each class in float32 and in int8, the means, and the protocol."""
+    table = Table("class", "float32 %", "int8 %", "change")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    after = report.after.per_class_iou
+    for name, iou in report.before.per_class_iou.items():
+        table.add_row(escape(name), *_compared(iou, after[name]))
+    table.add_section()
+    table.add_row("mean IoU", *_compared(report.before.mean_iou, report.after.mean_iou))
+    console.print(table)
+    say(f"Protocol: {report.before.protocol}.")
+    if report.mixed:
+        say("The layers that hurt most stayed in float32.")
+
+
+def _compared(before: float | None, after: float | None) -> tuple[str, str, str]:
+    shown = ["absent" if value is None else f"{100 * value:.1f}" for value in (before, after)]
+    change = "" if before is None or after is None else f"{100 * (after - before):+.1f}"
+    return shown[0], shown[1], change
+
+
 def training_speed_report(result: dict[str, Any]) -> None:
     """Both ways of a training step with their seconds, and the ratio; `result` as `benchmark.training_speed` gives it."""
     height, width = result["crop_size"]
@@ -114,6 +153,39 @@ def training_speed_report(result: dict[str, Any]) -> None:
     console.print(table)
     say(f"Ours is {result['ratio']:.2f} times as fast; medians of {len(timing['rounds'])} rounds.")
     say(f"By the work of all cores, which other work on the machine disturbs less: {result['core_ratio']:.2f} times.")
+
+
+def inference_speed_report(result: dict[str, Any]) -> None:
+    """A ledger for each network: where the time goes, part by part; `result` as `benchmark.inference_speed` gives it."""
+    height, width = result["size"]
+    say(
+        f"One picture of {width}x{height}, from JPEG bytes to colour mask; {result['threads']} threads, {result['rounds']} rounds."
+    )
+    for name, subject in result["subjects"].items():
+        say(f"{name}: {subject['parameters']:,} parameters, {subject['macs'] / 1e9:.2f} G multiply-adds")
+        parts = next(iter(subject["ways"].values()))["milliseconds"]
+        times = _tight("milliseconds", *parts, "sum", "p95", "ratio")
+        others = _tight("", "labels", "MB", "peak MB", "runtime")
+        for way, timing in subject["ways"].items():
+            shares = [f"{part['p50']:.1f}" for part in timing["milliseconds"].values()]
+            whole = timing["end_to_end"]
+            ratio = f"{timing['ratio']:.1f}x" if "ratio" in timing else ""
+            times.add_row(way, *shares, f"{whole['p50']:.1f}", f"{whole['p95']:.1f}", ratio)
+            sizes = f"{timing['megabytes']:.1f}", f"{timing['peak_megabytes']:.0f}"
+            others.add_row(way, f"{timing['equal_labels']:.3%}", *sizes, timing["runtime"])
+        console.print(times, others)
+    say(
+        "Medians; sum: without encode, the mask's PNG; labels: pixels with the class of the first way, its logits resized likewise; "
+        "MB: of the file, peak MB: of memory."
+    )
+
+
+def _tight(*headings: str) -> Table:
+    """A table that fits a narrow screen: its first column to the left, numbers to the right."""
+    table = Table(*headings, box=None, padding=(0, 2, 0, 0))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
 
 
 def loader_rate_report(result: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from lwrefinenet.runtimes.pytorch_runtime import PyTorchNetwork
 from tests.tiny import TINY_META, build_tiny
 
 CPU = torch.device("cpu")
-ANY_SIZE = Export("tiny", "0" * 64, "fp32", None, "0", {})
+ANY_SIZE = Export("tiny", "0" * 64, "fp32", None, "0")
 SIZES = [(1, 1), (5, 9), (33, 47), (64, 96), (97, 131)]
 
 
@@ -83,11 +83,7 @@ def test_pytorch_openvino_and_onnx_runtime_give_the_same_masks(exported, tiny_fi
 def test_a_graph_takes_every_size_though_its_padding_depends_on_it(padded_model, tiny_meta, runtime):
     deployable = Deployable(padded_model, tiny_meta.preprocess)
     graph = runtime.to_graph(deployable)
-    network = (
-        openvino_runtime.OpenVINONetwork(graph, ANY_SIZE)
-        if runtime is openvino_runtime
-        else onnx_runtime.ONNXNetwork(graph, ANY_SIZE)
-    )
+    network = runtime.network_of(graph, ANY_SIZE)
     for size in SIZES:
         images = torch.from_numpy(picture(*size))[None]
         with torch.inference_mode():
@@ -95,11 +91,7 @@ def test_a_graph_takes_every_size_though_its_padding_depends_on_it(padded_model,
         found = network.logits(network.prepare(images))
         assert found.shape == logits.shape == (1, 3, -(-size[0] // 4), -(-size[1] // 4))
         torch.testing.assert_close(found, logits, rtol=1e-3, atol=1e-4 * float(logits.std().nan_to_num(1)) + 1e-5)
-        whole = (
-            openvino_runtime.run_whole(graph, images, "fp32")
-            if runtime is openvino_runtime
-            else onnx_runtime.run_whole(graph, images)
-        )
+        whole = runtime.whole(graph, ANY_SIZE)(images)
         assert whole.dtype == torch.uint8
         assert (whole == mask).float().mean() >= 0.9999
 
@@ -215,7 +207,7 @@ def test_a_graph_of_somebody_else_is_refused(exported):
 
 def test_a_static_graph_takes_its_size_and_names_another(tmp_path, tiny_model, tiny_meta):
     deployable = Deployable(tiny_model, tiny_meta.preprocess)
-    export = Export("tiny", "0" * 64, "fp32", (40, 56), "0", {})
+    export = Export("tiny", "0" * 64, "fp32", (40, 56), "0")
     for runtime, name in ((openvino_runtime, "static.xml"), (onnx_runtime, "static.onnx")):
         runtime.write(runtime.to_graph(deployable, (40, 56)), tmp_path / name, tiny_meta, export)
         predictor = Predictor.from_weights(tmp_path / name)

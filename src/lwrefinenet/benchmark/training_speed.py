@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from lwrefinenet.benchmark.spread import spread
-from lwrefinenet.benchmark.step_process import StepProcess
+from lwrefinenet.benchmark.step_process import step_process
 from lwrefinenet.benchmark.training_steps import WAYS, StepJob
+from lwrefinenet.benchmark.worker import Answer, Worker
 from lwrefinenet.training.processes import Processes
 
 
@@ -24,18 +25,18 @@ def training_speed(
     RunError where a process ends before its time.
     """
     arithmetic = Processes.start(job.precision, torch.device("cpu")).arithmetic
-    seconds: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
+    answers: dict[str, list[Answer]] = {way: [] for way in WAYS}
     with ExitStack() as stack:
-        processes: dict[str, StepProcess] = {}
+        processes: dict[str, Worker] = {}
         losses: dict[str, list[float]] = {}
         for way in WAYS:  # one after the other, so that they do not disturb each other's warm-up
-            processes[way] = stack.enter_context(StepProcess(way, job))
+            processes[way] = stack.enter_context(step_process(way, job))
             losses[way] = processes[way].ready()["losses"]
         for _ in watch(range(rounds)):
             for way, process in processes.items():
-                seconds[way].append(process.step())
-    timings = {way: spread([clock for clock, _ in values]) for way, values in seconds.items()}
-    work = {way: spread([core for _, core in values]) for way, values in seconds.items()}
+                answers[way].append(process.ask())
+    timings = {way: spread([one["seconds"] for one in values]) for way, values in answers.items()}
+    work = {way: spread([one["core_seconds"] for one in values]) for way, values in answers.items()}
     return {
         "model": job.model,
         "num_classes": job.num_classes,

@@ -10,6 +10,7 @@ from lwrefinenet import __version__
 from lwrefinenet.cli.benchmark import benchmark
 from lwrefinenet.cli.data import data_app
 from lwrefinenet.cli.evaluate import evaluate
+from lwrefinenet.cli.export import export
 from lwrefinenet.cli.models import models
 from lwrefinenet.cli.options import complain
 from lwrefinenet.cli.predict import predict
@@ -22,6 +23,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 app.command()(predict)
 app.command()(evaluate)
 app.command(epilog=EPILOG)(train)
+app.command()(export)
 app.command("import")(import_)
 app.command()(benchmark)
 app.command()(models)

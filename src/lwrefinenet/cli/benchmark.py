@@ -1,30 +1,52 @@
 """`lwrefinenet benchmark`: how fast things are on this machine, with what they are compared with."""
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 
-from lwrefinenet.cli.options import DATA_HELP, needs_extra
-from lwrefinenet.console import loader_rate_report, training_speed_report, watched
+from lwrefinenet.cli.options import DATA_HELP, needs_extra, size_of
+from lwrefinenet.console import inference_speed_report, loader_rate_report, say, training_speed_report, watched
 from lwrefinenet.data.layouts import open_dataset
 from lwrefinenet.data.stages import parse_data_arguments
 from lwrefinenet.errors import UsageError
 from lwrefinenet.files import write_atomically
 from lwrefinenet.provenance import provenance
 from lwrefinenet.training.recipe import Recipe
+from lwrefinenet.weights import DEFAULT_WEIGHTS, SHIPPED_FOLDER
+
+TRAINED = "rf_lw_mobilenetv2"
+ROUNDS = {"inference": 20, "training": 5}
 
 
 def benchmark(
-    model: Annotated[str, typer.Argument(help="Network to train, for --train.")] = "rf_lw_mobilenetv2",
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help=f"Weights, or names of networks; {DEFAULT_WEIGHTS}, or {TRAINED} for --train."),
+    ] = None,
     train: Annotated[
         bool, typer.Option("--train", help="A training step, side by side with the published code's way.")
     ] = False,
     loader: Annotated[bool, typer.Option("--loader", help="Pictures per second and core, for training.")] = False,
-    size: Annotated[str, typer.Option(help="Of the training crops: HEIGHTxWIDTH.")] = "500x500",
+    size: Annotated[
+        str | None,
+        typer.Option(help="WIDTHxHEIGHT of the pictures, 625x468 unless given, or of the training crops, 500x500."),
+    ] = None,
+    backends: Annotated[
+        str | None,
+        typer.Option(help="Ways of running, BACKEND,BACKEND,...; by default what is installed and possible."),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Other networks: torchvision:NAME or smp:ARCHITECTURE-ENCODER, separated by commas."),
+    ] = None,
+    picture: Annotated[Path, typer.Option(help="What is segmented, resized to --size.")] = SHIPPED_FOLDER
+    / "street.jpg",
+    plot: Annotated[
+        Path | None, typer.Option(help="Also draw score against time on the fastest exact backend into this PNG.")
+    ] = None,
     batch: Annotated[int, typer.Option(help="--train: pictures in a step.", min=1)] = 6,
     classes: Annotated[int, typer.Option(help="--train: classes of the network.", min=1, max=255)] = 21,
     precision: Annotated[str, typer.Option(help="--train: ours: auto, float32 or bfloat16.")] = "auto",
@@ -33,20 +55,63 @@ def benchmark(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="--loader: override a field of the recipe: key=value.")
     ] = None,
-    rounds: Annotated[int, typer.Option(help="How often each thing is measured, by turns.", min=1)] = 5,
+    rounds: Annotated[
+        int | None, typer.Option(help="How often each thing is measured, by turns; 20, or 5 for training.", min=1)
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Also write the result to this file, as JSON.")] = None,
 ) -> None:
-    """Measure speed on this machine: of a training step (--train) or of loading pictures (--loader)."""
-    if train == loader:
-        raise UsageError("say what to measure, as yet one of --train (a training step) and --loader (its pictures).")
-    height, width = _size(size)
-    with needs_extra("train"):
-        if train:
-            result = _training(model, classes, (height, width), batch, precision, rounds)
-        else:
-            result = _loading(data, Recipe.from_toml(recipe, [*(set_ or []), f"crop_size=[{height}, {width}]"]), rounds)
+    """Measure speed on this machine: of networks from JPEG to mask, of a training step (--train), or of loading (--loader)."""
+    if train and loader:
+        raise UsageError("--train and --loader are two measurements; give one of them.")
+    width, height = size_of(size or ("500x500" if train or loader else "625x468"), "--size", "WIDTHxHEIGHT")
+    if train:
+        job = (_one(models), classes, (height, width), batch, precision, rounds or ROUNDS["training"])
+        with needs_extra("train"):
+            result = _training(*job)
+    elif loader:
+        with needs_extra("train"):
+            changed = Recipe.from_toml(recipe, [*(set_ or []), f"crop_size=[{height}, {width}]"])
+            result = _loading(data, changed, rounds or ROUNDS["training"])
+    else:
+        names = [*(models or [DEFAULT_WEIGHTS]), *_listed(against)]
+        with needs_extra("bench"):
+            result = _inference(names, _listed(backends), (height, width), picture, rounds or ROUNDS["inference"], plot)
     if output is not None:
         write_atomically(output, (json.dumps({**result, **provenance()}, indent=2) + "\n").encode())
+
+
+def _inference(
+    names: list[str], backends: list[str], size: tuple[int, int], picture: Path, rounds: int, plot: Path | None
+) -> dict[str, Any]:
+    from lwrefinenet.benchmark.backends import BACKENDS, usual_backends
+    from lwrefinenet.benchmark.inference import inference_speed
+    from lwrefinenet.benchmark.subjects import open_subject, scores_of
+
+    chosen = backends or usual_backends()
+    for backend in chosen:
+        if backend not in BACKENDS:
+            raise UsageError(f"backend {backend!r} is not known; expected {', '.join(BACKENDS)}.")
+    for name in names:
+        open_subject(name)  # a name that is not known is complained of here, not by another process
+    result = inference_speed(
+        names,
+        chosen,
+        size=size,
+        threads=torch.get_num_threads(),
+        picture=picture,
+        rounds=rounds,
+        watch=lambda it: watched(it, what="pictures by turns", total=rounds),
+    )
+    for name, subject in result["subjects"].items():
+        subject.update(scores_of(name))
+    inference_speed_report(result)
+    if plot is not None:
+        from lwrefinenet.benchmark.accuracy_plot import accuracy_plot
+
+        exact = "openvino" if "openvino" in chosen else chosen[-1]
+        write_atomically(plot, accuracy_plot(result, exact))
+        say(f"Wrote {plot}.")
+    return result
 
 
 def _training(
@@ -82,8 +147,11 @@ def _loading(data: str | None, recipe: Recipe, rounds: int) -> dict[str, Any]:
     return {**result, "recipe": recipe.to_toml()}
 
 
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if match is None or min(int(match[1]), int(match[2])) < 32:
-        raise UsageError(f"--size {text!r}: expected HEIGHTxWIDTH in pixels, at least 32x32, for example 500x500.")
-    return int(match[1]), int(match[2])
+def _one(models: list[str] | None) -> str:
+    if models and len(models) > 1:
+        raise UsageError(f"--train measures one network, and {len(models)} were given: {', '.join(models)}.")
+    return models[0] if models else TRAINED
+
+
+def _listed(names: str | None) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()] if names else []

@@ -1,5 +1,6 @@
 """What several commands share: option types, the sentence for a missing extra, complaints."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -48,6 +49,14 @@ ResizeOption = Annotated[Resize, typer.Option(help="How logits are resized; bicu
 def complain(sentence: str) -> None:
     """One line on the standard error."""
     error_console.print(f"lwrefinenet: {sentence}", markup=False)
+
+
+def size_of(text: str, option: str, form: str = "HEIGHTxWIDTH") -> tuple[int, int]:
+    """The two numbers of a size; UsageError, naming the option, for anything else or less than 32x32."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None or min(int(match[1]), int(match[2])) < 32:
+        raise UsageError(f"{option} {text!r}: expected {form} in pixels, at least 32x32, for example 480x640.")
+    return int(match[1]), int(match[2])
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What an exported file says about itself, beside what its weights say: enough to be used without them."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lwrefinenet.errors import WeightsError
@@ -17,7 +17,8 @@ class Export:
 
     weights: the name or file that it was exported from.  sha256: of that file.  precision: fp32, bf16, fp16 or int8.
     size: (height, width) for a graph that takes this size only, None for one that takes any.
-    version: of this package.  parity: what the parity gate measured; empty before it has.
+    version: of this package.  parity: what the parity gate measured; empty before it has.  int8: mean IoU before and after, and
+    what it was measured on; empty for other precisions.
     """
 
     weights: str
@@ -25,7 +26,8 @@ class Export:
     precision: str
     size: tuple[int, int] | None
     version: str
-    parity: dict[str, Any]
+    parity: dict[str, Any] = field(default_factory=dict)
+    int8: dict[str, Any] = field(default_factory=dict)
 
     def check_size(self, height: int, width: int) -> None:
         """Raise WeightsError for pictures that a static graph does not take."""

@@ -38,7 +38,7 @@ def kept_network(file: Path, precision: str) -> tuple[OpenVINONetwork, WeightsMe
     logger.info("Converting %s for OpenVINO, in float32; kept in %s.", file.name, path)
     deployable = Deployable(model, meta.preprocess)
     graph = openvino_runtime.to_graph(deployable)
-    export = Export(str(file), sha256, "fp32", None, package_version(), {})
+    export = Export(str(file), sha256, "fp32", None, package_version())
     _check(graph, export, deployable)
     with suppress(OSError):
         _keep(path, graph, meta, export)
@@ -63,8 +63,7 @@ def _keep(path: Path, graph: openvino_runtime.Graph, meta: WeightsMeta, export: 
     folder = path.with_name(f".{path.stem}.{secrets.token_hex(4)}")
     folder.mkdir(parents=True)
     try:
-        openvino_runtime.write(graph, folder / path.name, meta, export)
-        for suffix in (".bin", ".xml"):
-            (folder / path.name).with_suffix(suffix).replace(path.with_suffix(suffix))
+        for file in reversed(openvino_runtime.write(graph, folder / path.name, meta, export)):
+            file.replace(path.with_name(file.name))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

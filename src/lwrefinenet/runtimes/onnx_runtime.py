@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -74,15 +74,22 @@ def to_graph(deployable: Deployable, size: tuple[int, int] | None = None) -> Gra
     return graph
 
 
-def run_whole(graph: Graph, image: Tensor) -> Tensor:
-    """The graph's own mask of one picture, as other programs will see it; (1, H, W, 3) uint8 -> (1, H, W) uint8."""
-    return torch.from_numpy(_session(graph).run(["mask"], {"image": image.numpy()})[0])
+def network_of(graph: Graph, export: Export) -> ONNXNetwork:
+    """The graph, ready to give logits."""
+    return ONNXNetwork(graph, export)
 
 
-def write(graph: Graph, path: Path, meta: WeightsMeta, export: Export) -> None:
-    """Write one .onnx file with its parameters inside."""
+def whole(graph: Graph, _: Export) -> Callable[[Tensor], Tensor]:
+    """The graph to its very end, as other programs run it: (1, H, W, 3) uint8 -> (1, H, W) uint8."""
+    session = _session(graph)
+    return lambda image: torch.from_numpy(session.run(["mask"], {"image": image.numpy()})[0])
+
+
+def write(graph: Graph, path: Path, meta: WeightsMeta, export: Export) -> list[Path]:
+    """Write one .onnx file with its parameters inside, and return it."""
     onnx.helper.set_model_props(graph, entries(meta, export))
     onnx.save(graph, path)
+    return [path]
 
 
 def read(path: Path) -> tuple[Graph, WeightsMeta, Export]:

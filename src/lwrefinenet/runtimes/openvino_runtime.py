@@ -1,6 +1,7 @@
 """OpenVINO: from the deployable graph to its files, and predictions with them. The only importer of openvino."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -81,17 +82,25 @@ def to_graph(deployable: Deployable, size: tuple[int, int] | None = None) -> Gra
     return ov.Model([mask], graph.get_parameters(), "lwrefinenet")
 
 
-def run_whole(graph: Graph, image: Tensor, precision: str) -> Tensor:
-    """The graph's own mask of one picture, as other programs will see it; (1, H, W, 3) uint8 -> (1, H, W) uint8."""
-    compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": HINTS[precision]})
-    return torch.from_numpy(compiled([image.numpy()])["mask"].copy())
+def network_of(graph: Graph, export: Export) -> OpenVINONetwork:
+    """The graph, ready to give logits in the precision of its export."""
+    return OpenVINONetwork(graph, export)
 
 
-def write(graph: Graph, path: Path, meta: WeightsMeta, export: Export) -> None:
-    """Write `path` (.xml) and, beside it, its .bin; fp16 stores float16 parameters."""
+def whole(graph: Graph | ov.CompiledModel, export: Export) -> Callable[[Tensor], Tensor]:
+    """The graph to its very end, as other programs run it: (1, H, W, 3) uint8 -> (1, H, W) uint8."""
+    compiled = graph
+    if isinstance(graph, ov.Model):
+        compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": HINTS[export.precision]})
+    return lambda image: torch.from_numpy(compiled([image.numpy()])["mask"].copy())
+
+
+def write(graph: Graph, path: Path, meta: WeightsMeta, export: Export) -> list[Path]:
+    """Write `path` (.xml) and, beside it, its .bin, and return both; fp16 stores float16 parameters."""
     for key, text in entries(meta, export).items():
         graph.set_rt_info(text, key.split("."))
     ov.save_model(graph, path, compress_to_fp16=export.precision == "fp16")
+    return [path, path.with_suffix(".bin")]
 
 
 def read(path: Path) -> tuple[Graph, WeightsMeta, Export]:

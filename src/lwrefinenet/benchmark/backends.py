@@ -1,0 +1,113 @@
+"""Ways of running a network that are measured, by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import PIL.Image
+import torch
+
+from lwrefinenet.benchmark.pipelines import Pipeline, our_pipeline, published_pipeline
+from lwrefinenet.benchmark.subjects import Subject
+from lwrefinenet.errors import UsageError
+from lwrefinenet.export.formats import Format
+from lwrefinenet.models.fuse import fold, with_fast_pooling
+from lwrefinenet.provenance import package_version
+from lwrefinenet.runtimes.exported import Export
+from lwrefinenet.runtimes.network import Network
+from lwrefinenet.runtimes.pytorch_runtime import PyTorchNetwork
+
+CALIBRATION = 8  # crops of the picture: for speed; what int8 costs in accuracy `export` says, with the user's data
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A way of running, ready.  name: of the runtime, as it says itself.  megabytes: of what is shipped for it."""
+
+    name: str
+    run: Pipeline
+    megabytes: float
+
+
+def open_backend(backend: str, subject: Subject, picture: np.ndarray) -> Opened:
+    """backend: a key of BACKENDS.  picture: (H, W, 3) uint8, which int8 is calibrated with.
+
+    UsageError for a backend that is not known, or cannot be run here.
+    """
+    if backend not in BACKENDS:
+        raise UsageError(f"backend {backend!r} is not known; expected {', '.join(BACKENDS)}.")
+    return BACKENDS[backend](subject, picture)
+
+
+def usual_backends() -> list[str]:
+    """Those that are measured if none are asked for: what is installed, in precisions that this processor has."""
+    usual = ["published", "pytorch"]
+    usual += ["onnxruntime"] if find_spec("onnxruntime") and find_spec("onnx") else []
+    if find_spec("openvino"):
+        from lwrefinenet.runtimes.openvino_runtime import processor_has
+
+        usual += ["openvino", *(["openvino-bf16"] if processor_has("bf16") else [])]
+        usual += ["openvino-int8"] if find_spec("nncf") else []
+    return usual
+
+
+def _published(subject: Subject, _: np.ndarray) -> Opened:
+    run = published_pipeline(subject.model, subject.meta.preprocess, subject.meta.labels.palette)
+    return Opened("PyTorch eager float32, NCHW", run, 4 * subject.parameters / 1e6)
+
+
+def _pytorch(precision: str, *, compiled: bool = False) -> Callable[[Subject, np.ndarray], Opened]:
+    def opened(subject: Subject, _: np.ndarray) -> Opened:
+        fused = with_fast_pooling(fold(subject.model))
+        network = PyTorchNetwork(
+            fused, subject.meta.preprocess, torch.device("cpu"), precision=precision, compiled=compiled
+        )
+        size = sum(p.numel() * p.element_size() for p in network.model.parameters())
+        return _ours(subject, network, size / 1e6)
+
+    return opened
+
+
+def _exported(name: str, precision: str) -> Callable[[Subject, np.ndarray], Opened]:
+    def opened(subject: Subject, picture: np.ndarray) -> Opened:
+        form = Format.named(name, precision)
+        export = Export(subject.name, "", precision, None, package_version())
+        graph = form.graph(subject.model, subject.meta, export)
+        if precision == "int8":
+            graph = _quantised(graph, picture)
+        with TemporaryDirectory() as folder:
+            files = form.write(graph, Path(folder) / f"measured{form.suffix}", subject.meta, export)
+            size = sum(file.stat().st_size for file in files)
+        return _ours(subject, form.network(graph, export), size / 1e6)
+
+    return opened
+
+
+BACKENDS: dict[str, Callable[[Subject, np.ndarray], Opened]] = {
+    "published": _published,
+    "pytorch": _pytorch("fp32"),
+    "pytorch-bf16": _pytorch("bf16"),
+    "pytorch-compiled": _pytorch("fp32", compiled=True),
+    "onnxruntime": _exported("onnx", "fp32"),
+    "onnxruntime-int8": _exported("onnx", "int8"),
+    "openvino": _exported("openvino", "fp32"),
+    "openvino-bf16": _exported("openvino", "bf16"),
+    "openvino-int8": _exported("openvino", "int8"),
+}
+
+
+def _ours(subject: Subject, network: Network, megabytes: float) -> Opened:
+    return Opened(network.name, our_pipeline(network, subject.meta.labels.palette), megabytes)
+
+
+def _quantised(graph: object, picture: np.ndarray) -> object:
+    from lwrefinenet.export.int8 import quantised
+
+    height, width = picture.shape[:2]
+    corners = np.random.default_rng(0).random((CALIBRATION, 2)) * (height // 4, width // 4)
+    crops = [picture[int(y) : int(y) + 3 * height // 4, int(x) : int(x) + 3 * width // 4] for y, x in corners]
+    shown = [np.array(PIL.Image.fromarray(crop).resize((width, height))) for crop in crops]
+    return quantised(graph, shown)

@@ -1,0 +1,97 @@
+"""How long a picture takes from the bytes of its file to its colour mask, on each network in each way, side by side."""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from lwrefinenet.benchmark.inference_process import InferenceJob, inference_process
+from lwrefinenet.benchmark.pipelines import PARTS
+from lwrefinenet.benchmark.worker import Answer, Worker
+
+END_TO_END = PARTS[:-1]  # to the colour mask; writing it as PNG is stated apart
+
+
+def inference_speed(
+    subjects: Sequence[str],
+    backends: Sequence[str],
+    *,
+    size: tuple[int, int],
+    threads: int,
+    picture: Path,
+    rounds: int,
+    watch: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> dict[str, Any]:
+    """Run one picture through every subject on every backend, in turns, each in its own process.
+
+    size: (height, width).  rounds: pictures of each.  watch: passes the round numbers through, for a progress bar.
+    Returns, ready for JSON, for each subject its `parameters` and `macs`, and for each way of running it `milliseconds` of each
+    part and `end_to_end` (p50, p95, every round), the `ratio` of the published way's median to its own, how its logits and labels
+    compare with the first way's, `megabytes` of its file and `peak_megabytes` of its process.
+    RunError where a process ends before its time.
+    """
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        jobs = [
+            InferenceJob(subject, backend, size, threads, str(picture), folder)
+            for subject in subjects
+            for backend in backends
+        ]
+        workers: dict[InferenceJob, Worker] = {}
+        about: dict[InferenceJob, Answer] = {}
+        for job in jobs:  # one after the other, so that they do not disturb each other's warm-up
+            workers[job] = stack.enter_context(inference_process(job))
+            about[job] = workers[job].ready()
+        answers: dict[InferenceJob, list[Answer]] = {job: [] for job in jobs}
+        for _ in watch(range(rounds)):
+            for job, worker in workers.items():
+                answers[job].append(worker.ask())
+        ways = {job: _way(job, about[job], answers[job], jobs) for job in jobs}
+    return {
+        "size": list(size),
+        "threads": threads,
+        "rounds": rounds,
+        "picture": picture.name,
+        "subjects": {subject: _subject(subject, about, ways) for subject in subjects},
+    }
+
+
+def _subject(
+    subject: str, about: dict[InferenceJob, Answer], ways: dict[InferenceJob, dict[str, Any]]
+) -> dict[str, Any]:
+    own = {job.backend: way for job, way in ways.items() if job.subject == subject}
+    facts = next(said for job, said in about.items() if job.subject == subject)
+    if "published" in own:
+        for way in own.values():
+            way["ratio"] = own["published"]["end_to_end"]["p50"] / way["end_to_end"]["p50"]
+    return {**{key: facts[key] for key in ("parameters", "macs", "trained")}, "ways": own}
+
+
+def _way(job: InferenceJob, about: Answer, answers: list[Answer], jobs: Sequence[InferenceJob]) -> dict[str, Any]:
+    parts = {part: [1000 * answer["seconds"][part] for answer in answers] for part in PARTS}
+    whole = [sum(times) for times in zip(*(parts[part] for part in END_TO_END), strict=True)]
+    first = next(other for other in jobs if other.subject == job.subject)
+    return {
+        "runtime": about["runtime"],
+        "end_to_end": {**_percentiles(whole), "rounds": whole},
+        "milliseconds": {part: _percentiles(values) for part, values in parts.items()},
+        "megabytes": about["megabytes"],
+        "peak_megabytes": answers[-1]["peak_megabytes"],
+        **_compared(job, first),
+    }
+
+
+def _compared(job: InferenceJob, first: InferenceJob) -> dict[str, float]:
+    """Labels of both ways' logits, each resized bilinearly, and the largest difference of logits in their standard deviation."""
+    with np.load(job.results()) as own, np.load(first.results()) as other:
+        difference = np.abs(own["logits"] - other["logits"]).max() / other["logits"].std()
+        return {
+            "equal_labels": float((own["labels"] == other["labels"]).mean()),
+            "relative_difference": float(difference),
+        }
+
+
+def _percentiles(values: Sequence[float]) -> dict[str, float]:
+    return {"p50": float(np.percentile(values, 50)), "p95": float(np.percentile(values, 95))}

@@ -1,0 +1,79 @@
+"""A process that runs one network in one way: `python -m lwrefinenet.benchmark.inference_process JOB`."""
+
+import io
+import json
+import resource
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+
+from lwrefinenet.benchmark.backends import open_backend
+from lwrefinenet.benchmark.subjects import open_subject
+from lwrefinenet.benchmark.worker import Answer, Worker, serve
+from lwrefinenet.images import read_picture
+from lwrefinenet.upsample import labels_at
+
+WARM_UP = 3
+QUALITY = 95  # of the JPEG that is decoded
+
+
+@dataclass(frozen=True)
+class InferenceJob:
+    """What is run.  size: (height, width) to which the picture is resized before anything is measured.
+
+    picture: its file.  folder: where logits and mask are left, to be compared.
+    """
+
+    subject: str
+    backend: str
+    size: tuple[int, int]
+    threads: int
+    picture: str
+    folder: str
+
+    def results(self) -> Path:
+        """Where logits, and labels of their bilinear resizing, are left."""
+        return Path(self.folder) / f"{self.subject}.{self.backend}.npz".replace("/", "_")
+
+
+def inference_process(job: InferenceJob) -> Worker:
+    """The process; ready, it says what it runs (`runtime`, `parameters`, `macs`, `trained`, `megabytes`), and then, each time, the
+    `seconds` of each part of PARTS and its `peak_megabytes` of memory so far.
+    """
+    return Worker(__name__, [json.dumps(asdict(job))], what=f"{job.subject} on {job.backend}", threads=job.threads)
+
+
+def main(job: InferenceJob) -> None:
+    """Open, warm up, leave the results to be compared, then a picture whenever asked."""
+    torch.set_num_threads(job.threads)
+    height, width = job.size
+    pixels = np.array(PIL.Image.fromarray(read_picture(job.picture).pixels).resize((width, height)))
+    subject = open_subject(job.subject)
+    about: dict[str, Any] = {
+        "parameters": subject.parameters,
+        "macs": subject.macs(height, width),
+        "trained": subject.trained,
+    }
+    opened = open_backend(job.backend, subject, pixels)
+    jpeg = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(jpeg, "JPEG", quality=QUALITY)
+    for _ in range(WARM_UP):
+        passage = opened.run(jpeg.getvalue())
+    labels = labels_at(passage.logits, job.size)[0].numpy()
+    np.savez(job.results(), logits=passage.logits.numpy(), labels=labels)
+
+    def once() -> Answer:
+        seconds = opened.run(jpeg.getvalue()).seconds
+        return {"seconds": seconds, "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+    serve({**about, "runtime": opened.name, "megabytes": opened.megabytes}, once)
+
+
+if __name__ == "__main__":
+    given = json.loads(sys.argv[1])
+    main(InferenceJob(**{**given, "size": tuple(given["size"])}))

@@ -1,0 +1,153 @@
+"""int8 by NNCF, after training, with the user's pictures, guarded by the score on labelled ones. The only importer of nncf."""
+
+import copy
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+
+from lwrefinenet.data.dataset import LabelledPictures
+from lwrefinenet.errors import UsageError, WeightsError
+from lwrefinenet.evaluate import ConfusionMatrix, Evaluation, evaluate
+from lwrefinenet.export.formats import Format
+from lwrefinenet.images import read_picture
+from lwrefinenet.meta import WeightsMeta
+from lwrefinenet.predict import Predictor
+from lwrefinenet.runtimes.exported import Export
+
+try:
+    import nncf
+except ModuleNotFoundError as error:
+    raise UsageError("int8 needs nncf: pip install 'lwrefinenet[export]'.") from error
+
+logging.getLogger("nncf").setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What int8 is measured with, and how much it may cost.
+
+    calibration: files of pictures that show the values to be expected, without labels.  labelled: what scores are taken on.
+    max_drop: of the mean IoU, 0-1.  progress: wraps the indices of an evaluation.
+    """
+
+    calibration: Sequence[Path]
+    labelled: LabelledPictures
+    max_drop: float = 0.005
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter
+
+
+@dataclass(frozen=True)
+class Int8Report:
+    """Scores in float32 and in int8; mixed: whether layers had to stay in float32."""
+
+    before: Evaluation
+    after: Evaluation
+    mixed: bool
+
+    @property
+    def drop(self) -> float:
+        return self.before.mean_iou - self.after.mean_iou
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in the file."""
+        scores = {"before": self.before.mean_iou, "after": self.after.mean_iou, "mixed": self.mixed}
+        return {**scores, "protocol": str(self.before.protocol)}
+
+
+def quantise(
+    graph: Any, export: Export, meta: WeightsMeta, *, form: Format, guard: Guard, say: Callable[[str], None]
+) -> tuple[Any, Int8Report]:
+    """An int8 graph of a float32 one, and what it cost.
+
+    Where all layers in int8 cost more than allowed, those that hurt most go back to float32 until the score is kept.
+    WeightsError where even that costs too much.
+    """
+    score = _scorer(form, export, meta, guard)
+    say("Scoring in float32.")
+    before = score(graph)
+    say(f"Mean IoU {before.mean_iou:.2%}. Quantising with {len(guard.calibration)} pictures.")
+    images = _Pictures(guard.calibration, export.size)
+    smaller = quantised(graph, images)
+    report = Int8Report(before, score(smaller), mixed=False)
+    if report.drop > guard.max_drop:
+        say(f"All layers in int8 cost {100 * report.drop:.2f} points; putting back to float32 those that hurt most.")
+        smaller = _with_accuracy_control(graph, images, form, guard, export)
+        report = Int8Report(before, score(smaller), mixed=True)
+    if report.drop > guard.max_drop:
+        raise WeightsError(
+            f"int8 costs {100 * report.drop:.2f} points of mean IoU on {guard.labelled.name} {guard.labelled.split} "
+            f"({before.mean_iou:.2%} in float32), allowed are {100 * guard.max_drop:.2f}. Give more calibration pictures like "
+            "those of use, or a larger --max-drop. No file was kept."
+        )
+    return smaller, report
+
+
+def quantised(graph: Any, pictures: Sequence[np.ndarray]) -> Any:
+    """A copy of the graph with all its layers in int8, their ranges taken from pictures, (H, W, 3) uint8."""
+    return nncf.quantize(
+        copy.deepcopy(graph), _shown(pictures), **_settings(pictures)
+    )  # NNCF may change what it is given
+
+
+def _scorer(form: Format, export: Export, meta: WeightsMeta, guard: Guard) -> Callable[[Any], Evaluation]:
+    def score(graph: Any) -> Evaluation:
+        predictor = Predictor(form.network(graph, export), meta)
+        return evaluate(predictor.predict_mask, guard.labelled, labels=meta.labels, progress=guard.progress)
+
+    return score
+
+
+def _with_accuracy_control(
+    graph: Any, pictures: Sequence[np.ndarray], form: Format, guard: Guard, export: Export
+) -> Any:
+    labelled = guard.labelled
+
+    def mean_iou(model: Any, indices: Iterable[int]) -> tuple[float, None]:
+        run = form.whole(model, export)
+        matrix = ConfusionMatrix(len(labelled.labels), labelled.labels.ignore_index)
+        for index in indices:
+            pixels, target = labelled[index]
+            matrix.update(run(torch.from_numpy(pixels)[None])[0].numpy(), target)
+        return matrix.mean_iou, None
+
+    return nncf.quantize_with_accuracy_control(
+        copy.deepcopy(graph),
+        _shown(pictures),
+        nncf.Dataset(list(range(len(labelled)))),
+        validation_fn=mean_iou,
+        max_drop=guard.max_drop,
+        drop_type=nncf.DropType.ABSOLUTE,
+        **_settings(pictures),
+    )
+
+
+def _shown(pictures: Sequence[np.ndarray]) -> Any:
+    return nncf.Dataset(range(len(pictures)), lambda index: {"image": pictures[index][None]})
+
+
+def _settings(pictures: Sequence[np.ndarray]) -> dict[str, Any]:
+    return {"preset": nncf.QuantizationPreset.MIXED, "subset_size": len(pictures)}
+
+
+class _Pictures(Sequence[np.ndarray]):
+    """Files, read when they are asked for, and resized for a graph of one size."""
+
+    def __init__(self, files: Sequence[Path], size: tuple[int, int] | None) -> None:
+        self.files = files
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: Any) -> Any:
+        pixels = read_picture(self.files[index]).pixels
+        if self.size is None:
+            return pixels
+        height, width = self.size
+        return np.array(PIL.Image.fromarray(pixels).resize((width, height), PIL.Image.Resampling.BILINEAR))

@@ -1,0 +1,121 @@
+import copy
+
+import pytest
+import torch
+
+from lwrefinenet import weights
+from lwrefinenet.data.layouts import open_dataset
+from lwrefinenet.errors import UsageError, WeightsError
+from lwrefinenet.export import int8
+from lwrefinenet.export.export import export_weights
+from lwrefinenet.export.formats import Format
+from lwrefinenet.predict import Predictor
+from tests.shapes import write_shapes
+from tests.tiny import TINY_META, build_tiny
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    return write_shapes(tmp_path_factory.mktemp("shapes"), train=4, val=3)
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory, shapes):
+    """The tiny network after some steps on the shapes: its score must be something that can be lost."""
+    model = build_tiny().train()
+    dataset = open_dataset(shapes, "train")
+    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    for step in range(30):
+        pixels, target = dataset[step % len(dataset)]
+        images = TINY_META.preprocess(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
+        logits = torch.nn.functional.interpolate(model(images), size=target.shape, mode="bilinear")
+        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(target.copy()).long()[None])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    path = tmp_path_factory.mktemp("learnt") / "shapes.safetensors"
+    weights.save(path, model.eval(), TINY_META)
+    return path
+
+
+def guard(shapes, max_drop=0.05):
+    calibration = sorted((shapes / "images" / "train").iterdir())
+    return int8.Guard(calibration, open_dataset(shapes, "val"), max_drop)
+
+
+def export(learnt, output, shapes, max_drop=0.05):
+    form = Format.named("openvino" if output.suffix == ".xml" else "onnx", "int8")
+    reports, said = [], []
+
+    def quantise(graph, about, meta):
+        quantised, report = int8.quantise(graph, about, meta, form=form, guard=guard(shapes, max_drop), say=said.append)
+        reports.append(report)
+        return quantised, report
+
+    exported = export_weights(learnt, output, form, precision="int8", quantise=quantise)
+    return exported, reports[0], said
+
+
+@pytest.mark.parametrize("name", ["shapes.xml", "shapes.onnx"])
+def test_int8_keeps_the_score_and_says_what_it_cost(tmp_path, learnt, shapes, name):
+    exported, report, _ = export(learnt, tmp_path / name, shapes)
+    assert report.before.mean_iou > 0.5
+    assert abs(report.drop) < 0.05
+    assert not report.mixed
+    assert report.after.per_class_iou.keys() == report.before.per_class_iou.keys()
+    assert exported.export.int8["before"] == report.before.mean_iou
+    assert exported.parity.equal_pixels > 0.9
+    predictor = Predictor.from_weights(tmp_path / name)
+    assert "int8" in predictor.network.name
+    float32 = Predictor.from_weights(learnt)
+    pixels, _ = open_dataset(shapes, "val")[0]
+    difference = (
+        (predictor.logits(torch.from_numpy(pixels)[None]) - float32.logits(torch.from_numpy(pixels)[None])).abs().max()
+    )
+    assert difference > 1e-3  # it really is another arithmetic
+
+
+def spoilt(model, *arguments, **settings):
+    """What a quantisation would be that loses everything: the same graph with all classes alike."""
+    return all_alike(model)
+
+
+def all_alike(graph):
+    import numpy as np
+    import openvino as ov
+
+    other = copy.deepcopy(graph)
+    logits = next(o for node in other.get_ops() for o in node.outputs() if "logits" in o.get_names())
+    targets = list(logits.get_target_inputs())
+    nothing = ov.opset13.multiply(logits, ov.opset13.constant(np.zeros((1, 1, 1, 1), np.float32)))
+    for target in targets:
+        target.replace_source_output(nothing.output(0))
+    logits.get_tensor().set_names(set())
+    nothing.output(0).get_tensor().set_names({"logits"})
+    return other
+
+
+def test_layers_that_hurt_go_back_to_float32(tmp_path, learnt, shapes, monkeypatch):
+    monkeypatch.setattr(int8.nncf, "quantize", spoilt)
+    _, report, said = export(learnt, tmp_path / "shapes.xml", shapes)
+    assert report.mixed
+    assert report.drop < 0.05
+    assert any("putting back to float32 those that hurt most" in sentence for sentence in said)
+
+
+def test_a_loss_above_the_limit_is_refused_and_leaves_no_file(tmp_path, learnt, shapes, monkeypatch):
+    monkeypatch.setattr(int8.nncf, "quantize", spoilt)
+    monkeypatch.setattr(int8.nncf, "quantize_with_accuracy_control", spoilt)
+    with pytest.raises(WeightsError, match=r"int8 costs \d+\.\d+ points of mean IoU on .* val .* allowed are 5\.00"):
+        export(learnt, tmp_path / "shapes.xml", shapes)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_asks_for_what_int8_needs(monkeypatch, tmp_path, learnt):
+    from lwrefinenet.cli.export import _quantiser
+
+    with pytest.raises(UsageError, match=r"int8 needs pictures .*: --calibration my_data/images/train --data my_data"):
+        _quantiser(Format.named("openvino", "int8"), None, None, "val", 0.005)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="empty: this folder holds no pictures"):
+        _quantiser(Format.named("openvino", "int8"), [str(tmp_path / "empty")], str(tmp_path), "val", 0.005)
