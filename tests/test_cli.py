@@ -14,10 +14,12 @@ import lwrefinenet
 from lwrefinenet import cli, weights
 from lwrefinenet.images import read_mask
 from lwrefinenet.labels import LABEL_SETS
+from lwrefinenet.meta import Score
 from lwrefinenet.models.published import PUBLISHED, _published_name
 from lwrefinenet.models.zoo import create_model
 from lwrefinenet.training.recipe import Recipe
 from tests.shapes import shapes_picture, write_shapes
+from tests.tiny import TINY_META, build_tiny
 
 TINY_RECIPE = (
     'model = "rf_lw"\nbackbone = "test_resnet"\ndecoder_channels = 8\nbackbone_weights = "none"\nepochs = 9\n'
@@ -95,10 +97,24 @@ def test_predict_goes_on_after_a_bad_file_and_ends_with_1(run, tmp_path, picture
             1,
             "no readable torch checkpoint",
         ),
-        (["benchmark"], 2, "say what to measure, as yet one of --train (a training step) and --loader"),
-        (["benchmark", "--train", "--loader"], 2, "say what to measure"),
+        (["benchmark", "--train", "--loader"], 2, "--train and --loader are two measurements; give one of them"),
+        (["benchmark", "a", "b", "--train"], 2, "--train measures one network, and 2 were given: a, b"),
+        (["benchmark", "rf_lw_resnet5"], 2, "no weights are named 'rf_lw_resnet5'"),
+        (["benchmark", "--backends", "tensorrt"], 2, "backend 'tensorrt' is not known; expected published, pytorch"),
+        (["benchmark", "--against", "torchvision:unet"], 2, "torchvision has no segmentation network 'unet'; it has"),
+        (["export", "rf_lw_resnet5", "--format", "openvino"], 2, "no weights are named 'rf_lw_resnet5'"),
+        (["export", "WEIGHTS", "--format", "openvino", "-o", "x.onnx"], 2, "x.onnx: files of openvino end in .xml"),
+        (["export", "WEIGHTS", "--format", "openvino", "--static", "9"], 2, "--static '9': expected HEIGHTxWIDTH"),
+        (["export", "WEIGHTS", "--format", "openvino", "--precision", "int8"], 2, "int8 needs pictures"),
+        (
+            ["export", "WEIGHTS", "--format", "onnx", "--data", "."],
+            2,
+            "--calibration and --data are for --precision int8",
+        ),
+        (["predict", "PICTURE", "--weights", "gone.onnx"], 2, "gone.onnx: no such file"),
+        (["predict", "PICTURE", "--tile", "16"], 2, "a tile of 16 pixels shows a network too little"),
         (["benchmark", "rf_lw_resnet5", "--train"], 2, "no network is named 'rf_lw_resnet5'"),
-        (["benchmark", "--train", "--size", "500"], 2, "--size '500': expected HEIGHTxWIDTH"),
+        (["benchmark", "--train", "--size", "500"], 2, "--size '500': expected WIDTHxHEIGHT"),
         (["benchmark", "--loader", "--recipe", "nowhere.toml", "--data", "."], 2, "nowhere.toml: no readable recipe"),
         (["import", "PICTURE", "--network", "resnet", "--dataset", "voc", "-o", "x.safetensors"], 2, "rf_lw_resnet50"),
     ],
@@ -235,7 +251,7 @@ def test_benchmark_writes_what_it_measured_with_its_command_and_machine(run, tmp
     recipe = tmp_path / "shapes.toml"
     recipe.write_text('model = "rf_lw_mobilenetv2"\nepochs = 1\ncolor_jitter = 0.1\n')
     output = tmp_path / "rate.json"
-    arguments = ("--data", data, "--recipe", recipe, "--set", "flip=0", "--size", "32x64", "--rounds", "1")
+    arguments = ("--data", data, "--recipe", recipe, "--set", "flip=0", "--size", "64x32", "--rounds", "1")
     code, out, err = run("benchmark", "--loader", *arguments, "--output", output)
     assert (code, err) == (0, "")
     found = json.loads(output.read_text())
@@ -246,12 +262,43 @@ def test_benchmark_writes_what_it_measured_with_its_command_and_machine(run, tmp
 
 def test_benchmark_compares_a_training_step_with_the_published_way(run, tmp_path):
     output = tmp_path / "speed.json"
-    arguments = ("--train", "--size", "32x64", "--batch", "2", "--rounds", "1", "--output", output)
+    arguments = ("--train", "--size", "64x32", "--batch", "2", "--rounds", "1", "--output", output)
     code, out, _ = run("benchmark", "rf_lw_mobilenetv2", *arguments)
     assert code == 0
     found = json.loads(output.read_text())
     assert (found["crop_size"], found["batch_size"]) == ([32, 64], 2)
     assert f"Ours is {found['ratio']:.2f} times as fast" in out
+
+
+def test_benchmark_shows_where_the_time_goes_and_draws_score_against_time(run, tmp_path, picture):
+    scored = dataclasses.replace(
+        TINY_META,
+        scores=(Score("mean_iou", 0.5, "shapes val, 3 pictures"), Score("mean_iou", 0.4, "shapes test, 3 pictures")),
+    )
+    weights.save(tmp_path / "scored.safetensors", build_tiny(), scored)
+    output, plot = tmp_path / "speed.json", tmp_path / "plot.png"
+    arguments = ("--backends", "published,pytorch,openvino", "--size", "96x64", "--rounds", "2", "--picture", picture)
+    code, out, _ = run("benchmark", tmp_path / "scored.safetensors", *arguments, "--plot", plot, "--output", output)
+    assert code == 0
+    found = json.loads(output.read_text())
+    ((_, subject),) = found["subjects"].items()
+    assert (found["size"], found["rounds"]) == ([64, 96], 2)
+    assert (subject["score"], subject["score_protocol"], subject["trained"]) == (0.4, "shapes test", True)
+    assert list(subject["ways"]) == ["published", "pytorch", "openvino"]
+    assert "published" in out
+    assert f"{subject['ways']['openvino']['ratio']:.1f}x" in out
+    assert Image.open(plot).size[0] > 500
+
+
+def test_export_says_how_equal_the_file_is_and_predict_takes_it(run, tmp_path, picture, tiny_weights, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run("export", tiny_weights, "--format", "openvino", "--pictures", picture)
+    assert code == 0
+    assert re.search(r"Pixels with the same class as in PyTorch: 100\.000% \(640x480 ", out)
+    assert "Wrote tiny.fp32.xml and tiny.fp32.bin: " in out
+    code, out, _ = run("predict", picture, "--weights", "tiny.fp32.xml")
+    assert code == 0
+    assert "weights tiny.fp32.xml, OpenVINO fp32 on cpu" in out
 
 
 def write_published_checkpoint(path, num_classes):
@@ -340,8 +387,10 @@ def test_the_flags_are_what_was_promised():
                      "--runtime", "--split", "--tile"],
         "train": ["--data", "--device", "--help", "--output", "--resume", "--set", "--time-limit"],
         "import": ["--dataset", "--help", "--network", "--output"],
-        "benchmark": ["--batch", "--classes", "--data", "--help", "--loader", "--output", "--precision", "--recipe",
-                      "--rounds", "--set", "--size", "--train"],
+        "export": ["--calibration", "--data", "--format", "--help", "--max-drop", "--output", "--overwrite", "--pictures",
+                   "--precision", "--split", "--static"],
+        "benchmark": ["--against", "--backends", "--batch", "--classes", "--data", "--help", "--loader", "--output", "--picture",
+                      "--plot", "--precision", "--recipe", "--rounds", "--set", "--size", "--train"],
         "models": ["--help"],
         "data check": ["--help", "--html", "--json", "--split"],
         "data convert": ["--classes", "--colours", "--copy", "--from", "--help", "--link", "--output", "--tolerance",

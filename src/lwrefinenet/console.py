@@ -164,7 +164,7 @@ def inference_speed_report(result: dict[str, Any]) -> None:
     for name, subject in result["subjects"].items():
         say(f"{name}: {subject['parameters']:,} parameters, {subject['macs'] / 1e9:.2f} G multiply-adds")
         parts = next(iter(subject["ways"].values()))["milliseconds"]
-        times = _tight("milliseconds", *parts, "sum", "p95", "ratio")
+        times = _tight("ms", *parts, "sum", "p95", "ratio")
         others = _tight("", "labels", "MB", "peak MB", "runtime")
         for way, timing in subject["ways"].items():
             shares = [f"{part['p50']:.1f}" for part in timing["milliseconds"].values()]
@@ -175,8 +175,8 @@ def inference_speed_report(result: dict[str, Any]) -> None:
             others.add_row(way, f"{timing['equal_labels']:.3%}", *sizes, timing["runtime"])
         console.print(times, others)
     say(
-        "Medians; sum: without encode, the mask's PNG; labels: pixels with the class of the first way, its logits resized likewise; "
-        "MB: of the file, peak MB: of memory."
+        "Medians; sum: without encode, the mask's PNG; labels: pixels with the class of the first way, its logits resized "
+        "likewise; MB: of the file, peak MB: of memory."
     )
 
 

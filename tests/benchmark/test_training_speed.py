@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lwrefinenet.benchmark import training_steps
-from lwrefinenet.benchmark.step_process import StepProcess
+from lwrefinenet.benchmark.step_process import step_process
 from lwrefinenet.benchmark.training_speed import training_speed
 from lwrefinenet.benchmark.training_steps import StepJob, our_step, published_step
 from lwrefinenet.errors import RunError
@@ -64,7 +64,7 @@ def test_the_comparison_says_what_was_compared():
 
 def test_a_process_that_ends_before_its_time_is_reported():
     with (
-        StepProcess("ours", StepJob("no_network", 5, (64, 64), 1)) as process,
-        pytest.raises(RunError, match="trains in the way 'ours' ended with 1"),
+        step_process("ours", StepJob("no_network", 5, (64, 64), 1)) as process,
+        pytest.raises(RunError, match="measures the training step 'ours' ended with 1"),
     ):
         process.ready()

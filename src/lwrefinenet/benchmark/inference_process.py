@@ -4,6 +4,7 @@ import io
 import json
 import resource
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,11 +68,27 @@ def main(job: InferenceJob) -> None:
     labels = labels_at(passage.logits, job.size)[0].numpy()
     np.savez(job.results(), logits=passage.logits.numpy(), labels=labels)
 
+    forget_peak()
+
     def once() -> Answer:
-        seconds = opened.run(jpeg.getvalue()).seconds
-        return {"seconds": seconds, "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+        return {"seconds": opened.run(jpeg.getvalue()).seconds, "peak_megabytes": peak_megabytes()}
 
     serve({**about, "runtime": opened.name, "megabytes": opened.megabytes}, once)
+
+
+def forget_peak() -> None:
+    """What making the graph took shall not count as what running it takes; on Linux, where the system can forget."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process held at a time."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

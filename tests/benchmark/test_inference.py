@@ -1,0 +1,106 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lwrefinenet import weights
+from lwrefinenet.benchmark.backends import BACKENDS, open_backend, usual_backends
+from lwrefinenet.benchmark.inference import END_TO_END, inference_speed
+from lwrefinenet.benchmark.pipelines import PARTS, our_pipeline, published_pipeline
+from lwrefinenet.benchmark.subjects import Subject, open_subject
+from lwrefinenet.errors import UsageError
+from lwrefinenet.images import colour_table
+from lwrefinenet.runtimes import openvino_runtime
+from lwrefinenet.runtimes.pytorch_runtime import PyTorchNetwork
+from tests.tiny import TINY_META, build_tiny
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "street.jpg"
+PALETTE = TINY_META.labels.palette
+
+
+def subject():
+    return Subject("tiny", build_tiny(), TINY_META, trained=False)
+
+
+def test_the_published_way_is_eager_float32_bicubic_argmax():
+    passage = published_pipeline(build_tiny(), TINY_META.preprocess, PALETTE)(EXAMPLE.read_bytes())
+    pixels = np.asarray(Image.open(EXAMPLE))
+    normalised = (pixels / 255 - np.array(TINY_META.preprocess.mean)) / np.array(TINY_META.preprocess.std)
+    with torch.inference_mode():
+        logits = build_tiny()(torch.from_numpy(normalised.transpose(2, 0, 1)[None]).float())
+    torch.testing.assert_close(passage.logits, logits)
+    bicubic = torch.nn.functional.interpolate(logits, size=pixels.shape[:2], mode="bicubic").argmax(1)[0].numpy()
+    assert (passage.mask == bicubic).mean() > 0.999
+    assert list(passage.seconds) == list(PARTS)
+
+
+def test_our_way_is_what_the_predictor_gives(monkeypatch):
+    network = PyTorchNetwork(build_tiny(), TINY_META.preprocess, torch.device("cpu"))
+    passage = our_pipeline(network, PALETTE)(EXAMPLE.read_bytes())
+    from lwrefinenet.predict import Predictor
+
+    np.testing.assert_array_equal(passage.mask, Predictor(network, TINY_META)(EXAMPLE).mask)
+    assert list(passage.seconds) == list(PARTS)
+    assert colour_table(PALETTE, 255)[passage.mask].shape == (*passage.mask.shape, 3)
+
+
+@pytest.mark.parametrize("backend", ["pytorch", "openvino", "openvino-int8"])
+def test_a_backend_runs_and_says_what_it_is(backend):
+    picture = np.asarray(Image.open(EXAMPLE).resize((96, 64)))
+    opened = open_backend(backend, subject(), picture)
+    precision = "int8" if backend.endswith("int8") else "fp32"
+    assert precision in opened.name
+    parameters = sum(parameter.numel() for parameter in build_tiny().parameters())
+    assert opened.megabytes == pytest.approx(parameters * (4 if precision == "fp32" else 1) / 1e6, rel=0.6)
+    assert opened.run(EXAMPLE.read_bytes()).mask.shape == (360, 640)
+
+
+def test_the_comparison_says_where_the_time_goes_and_how_equal_the_ways_are(tmp_path):
+    weights.save(tmp_path / "tiny.safetensors", build_tiny(), TINY_META)
+    name = str(tmp_path / "tiny.safetensors")
+    found = inference_speed([name], ["published", "pytorch"], size=(64, 96), threads=1, picture=EXAMPLE, rounds=3)
+    assert json.loads(json.dumps(found)) == found
+    measured = found["subjects"][name]
+    assert measured["parameters"] == sum(parameter.numel() for parameter in build_tiny().parameters())
+    ours, published = measured["ways"]["pytorch"], measured["ways"]["published"]
+    assert list(ours["milliseconds"]) == list(PARTS)
+    assert ours["ratio"] == published["end_to_end"]["p50"] / ours["end_to_end"]["p50"]
+    assert published["ratio"] == 1
+    assert len(ours["end_to_end"]["rounds"]) == 3
+    at_least = sum(ours["milliseconds"][part]["p50"] for part in END_TO_END) / 2
+    assert at_least < ours["end_to_end"]["p50"] <= ours["end_to_end"]["p95"]
+    assert ours["equal_labels"] > 0.999
+    assert ours["relative_difference"] < 1e-4
+    assert ours["peak_megabytes"] > 50
+
+
+def test_multiply_adds_of_a_convolution_are_counted_right():
+    convolution = Subject("conv", torch.nn.Conv2d(3, 8, 3, padding=1), TINY_META, trained=False)
+    assert convolution.macs(10, 20) == 8 * 3 * 9 * 10 * 20
+    assert convolution.parameters == 8 * 3 * 9 + 8
+
+
+def test_networks_of_torchvision_are_measured_through_the_same_doors():
+    peer = open_subject("torchvision:lraspp_mobilenet_v3_large")
+    picture = np.asarray(Image.open(EXAMPLE).resize((96, 64)))
+    passage = open_backend("pytorch", peer, picture).run(EXAMPLE.read_bytes())
+    assert passage.logits.shape == (1, 21, 360, 640)
+    assert not peer.trained
+
+
+def test_networks_of_smp_take_every_size():
+    pytest.importorskip("segmentation_models_pytorch")
+    peer = open_subject("smp:fpn-mobilenet_v2")
+    with torch.inference_mode():
+        assert peer.model(torch.zeros(1, 3, 50, 70)).shape == (1, 21, 50, 70)
+    with pytest.raises(UsageError, match="expected ARCHITECTURE-ENCODER"):
+        open_subject("smp:nonet-mobilenet_v2")
+
+
+def test_what_is_measured_unasked_can_run_here(monkeypatch):
+    assert set(usual_backends()) <= set(BACKENDS)
+    monkeypatch.setattr(openvino_runtime, "processor_has", lambda _: False)
+    assert "openvino-bf16" not in usual_backends()
