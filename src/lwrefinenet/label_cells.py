@@ -44,10 +44,14 @@ def _pairs(length: int, new_length: int) -> tuple[Places, Places, Floats]:
 
 @cache
 def _compiled() -> Callable[..., None]:
-    """Compiled on first use and kept on the disk by numba; other threads run on while it works."""
+    """Compiled on first use and, where there is a folder for it, kept on the disk; other threads run on while it works."""
     from numba import njit
 
-    compiled: Callable[..., None] = njit(cache=True, nogil=True)(_label)
+    compiled: Callable[..., None]
+    try:
+        compiled = njit(cache=True, nogil=True)(_label)
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written
+        compiled = njit(nogil=True)(_label)
     return compiled
 
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lwrefinenet import weights
+from lwrefinenet.models import fuse
 from lwrefinenet.models.fuse import ShiftedMaxPool, fold, with_fast_pooling
 from lwrefinenet.models.zoo import create_model
 
@@ -109,6 +110,13 @@ def test_a_batch_norm_that_cannot_be_folded_stays(model):
 def test_the_faster_pool_is_exact(kernel, size):
     maps = torch.randn(2, 3, *size)
     assert torch.equal(ShiftedMaxPool(kernel)(maps), F.max_pool2d(maps, kernel, stride=1, padding=kernel // 2))
+
+
+@pytest.mark.parametrize("values", [1, 100, 10**6])
+def test_the_height_of_the_bands_changes_nothing(monkeypatch, values):
+    monkeypatch.setattr(fuse, "BAND_VALUES", values)
+    maps = torch.randn(2, 3, 23, 8).to(memory_format=torch.channels_last)
+    assert torch.equal(ShiftedMaxPool(5)(maps), F.max_pool2d(maps, 5, stride=1, padding=2))
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,10 @@ def test_weights_run_on_openvino_where_it_is_installed_and_in_pytorch_where_not(
             "precision 'fp8' is not one of OpenVINO's: fp32, bf16, fp16, int8",
         ),
         ({"runtime": "pytorch", "precision": "int8"}, "precision 'int8' is not one of PyTorch's: fp32, bf16, fp16"),
+        (
+            {"runtime": "openvino", "precision": "int8"},
+            "was exported in fp32 and cannot run in int8; `lwrefinenet export` makes",
+        ),
         ({"tile": 100}, "a tile of 100 pixels shows a network too little; give at least 128"),
     ],
 )

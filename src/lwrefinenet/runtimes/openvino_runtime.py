@@ -32,7 +32,7 @@ class OpenVINONetwork:
     """
 
     def __init__(self, graph: Graph, export: Export, precision: str | None = None) -> None:
-        self.precision = _possible(precision or export.precision)
+        self.precision = _possible(precision or export.precision, export)
         self.export = export
         self.device = torch.device("cpu")
         self.name = f"OpenVINO {self.precision} on cpu"
@@ -122,9 +122,14 @@ def processor_has(precision: str) -> bool:
     return {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16", "int8": "INT8"}[precision] in abilities
 
 
-def _possible(precision: str) -> str:
+def _possible(precision: str, export: Export) -> str:
     if precision not in HINTS:
         raise UsageError(f"precision {precision!r} is not one of OpenVINO's: {', '.join(HINTS)}.")
+    if "int8" in (precision, export.precision) and precision != export.precision:
+        raise UsageError(
+            f"{export.weights}: was exported in {export.precision} and cannot run in {precision}; `lwrefinenet export` makes int8 "
+            "files, with pictures to calibrate them."
+        )
     if precision == "bf16" and not processor_has("bf16"):
         raise UsageError(
             "this processor has no bfloat16 (avx512_bf16 or amx_bf16), OpenVINO would take float32; give fp32."
