@@ -8,10 +8,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import PIL.Image
-import torch
 
 from lwrefinenet.benchmark.pipelines import Pipeline, our_pipeline, published_pipeline
 from lwrefinenet.benchmark.subjects import Subject
+from lwrefinenet.device import resolve_device
 from lwrefinenet.errors import UsageError
 from lwrefinenet.export.formats import Format
 from lwrefinenet.models.fuse import fold, with_fast_pooling
@@ -20,7 +20,13 @@ from lwrefinenet.runtimes.exported import Export
 from lwrefinenet.runtimes.network import Network
 from lwrefinenet.runtimes.pytorch_runtime import PyTorchNetwork
 
+PUBLISHED = "published"  # the way of the original code: a pipeline of its own
 CALIBRATION = 8  # crops of the picture: for speed; what int8 costs in accuracy `export` says, with the user's data
+
+
+Opener = Callable[
+    [Subject, np.ndarray], tuple[Network, float]
+]  # gives the network, and the megabytes of what is shipped for it
 
 
 @dataclass(frozen=True)
@@ -32,19 +38,28 @@ class Opened:
     megabytes: float
 
 
-def open_backend(backend: str, subject: Subject, picture: np.ndarray) -> Opened:
-    """backend: a key of BACKENDS.  picture: (H, W, 3) uint8, which int8 is calibrated with.
+def open_backend(backend: str, subject: Subject, picture: np.ndarray, batch: int = 1) -> Opened:
+    """backend: a key of BACKENDS.  picture: (H, W, 3) uint8, which int8 is calibrated with.  batch: pictures at once.
 
     UsageError for a backend that is not known, or cannot be run here.
     """
-    if backend not in BACKENDS:
-        raise UsageError(f"backend {backend!r} is not known; expected {', '.join(BACKENDS)}.")
-    return BACKENDS[backend](subject, picture)
+    check_backend(backend)
+    if backend == PUBLISHED:
+        run = published_pipeline(subject.model, subject.meta.preprocess, subject.meta.labels.palette)
+        return Opened("PyTorch eager float32, NCHW", run, 4 * subject.parameters / 1e6)
+    network, megabytes = BACKENDS[backend](subject, picture)
+    return Opened(network.name, our_pipeline(network, subject.meta.labels.palette, batch), megabytes)
+
+
+def check_backend(backend: str) -> None:
+    """UsageError for a name that is not known."""
+    if backend not in (PUBLISHED, *BACKENDS):
+        raise UsageError(f"backend {backend!r} is not known; expected {', '.join((PUBLISHED, *BACKENDS))}.")
 
 
 def usual_backends() -> list[str]:
     """Those that are measured if none are asked for: what is installed, in precisions that this processor has."""
-    usual = ["published", "pytorch"]
+    usual = [PUBLISHED, "pytorch"]
     usual += ["onnxruntime"] if find_spec("onnxruntime") and find_spec("onnx") else []
     if find_spec("openvino"):
         from lwrefinenet.runtimes.openvino_runtime import processor_has
@@ -54,25 +69,19 @@ def usual_backends() -> list[str]:
     return usual
 
 
-def _published(subject: Subject, _: np.ndarray) -> Opened:
-    run = published_pipeline(subject.model, subject.meta.preprocess, subject.meta.labels.palette)
-    return Opened("PyTorch eager float32, NCHW", run, 4 * subject.parameters / 1e6)
-
-
-def _pytorch(precision: str, *, compiled: bool = False) -> Callable[[Subject, np.ndarray], Opened]:
-    def opened(subject: Subject, _: np.ndarray) -> Opened:
-        fused = with_fast_pooling(fold(subject.model))
+def _pytorch(precision: str, *, device: str = "cpu", compiled: bool = False) -> Opener:
+    def opened(subject: Subject, _: np.ndarray) -> tuple[Network, float]:
+        fused = with_fast_pooling(fold(subject.model)) if device == "cpu" else fold(subject.model)
         network = PyTorchNetwork(
-            fused, subject.meta.preprocess, torch.device("cpu"), precision=precision, compiled=compiled
+            fused, subject.meta.preprocess, resolve_device(device), precision=precision, compiled=compiled
         )
-        size = sum(p.numel() * p.element_size() for p in network.model.parameters())
-        return _ours(subject, network, size / 1e6)
+        return network, sum(p.numel() * p.element_size() for p in network.model.parameters()) / 1e6
 
     return opened
 
 
-def _exported(name: str, precision: str) -> Callable[[Subject, np.ndarray], Opened]:
-    def opened(subject: Subject, picture: np.ndarray) -> Opened:
+def _exported(name: str, precision: str) -> Opener:
+    def opened(subject: Subject, picture: np.ndarray) -> tuple[Network, float]:
         form = Format.named(name, precision)
         export = Export(subject.name, "", precision, None, package_version())
         graph = form.graph(subject.model, subject.meta, export)
@@ -81,13 +90,12 @@ def _exported(name: str, precision: str) -> Callable[[Subject, np.ndarray], Open
         with TemporaryDirectory() as folder:
             files = form.write(graph, Path(folder) / f"measured{form.suffix}", subject.meta, export)
             size = sum(file.stat().st_size for file in files)
-        return _ours(subject, form.network(graph, export), size / 1e6)
+        return form.network(graph, export), size / 1e6
 
     return opened
 
 
-BACKENDS: dict[str, Callable[[Subject, np.ndarray], Opened]] = {
-    "published": _published,
+BACKENDS: dict[str, Opener] = {
     "pytorch": _pytorch("fp32"),
     "pytorch-bf16": _pytorch("bf16"),
     "pytorch-compiled": _pytorch("fp32", compiled=True),
@@ -96,11 +104,12 @@ BACKENDS: dict[str, Callable[[Subject, np.ndarray], Opened]] = {
     "openvino": _exported("openvino", "fp32"),
     "openvino-bf16": _exported("openvino", "bf16"),
     "openvino-int8": _exported("openvino", "int8"),
+    "cuda": _pytorch("fp32", device="cuda"),
+    "cuda-bf16": _pytorch("bf16", device="cuda"),
+    "cuda-fp16": _pytorch("fp16", device="cuda"),
+    "cuda-fp16-compiled": _pytorch("fp16", device="cuda", compiled=True),
+    "cuda-bf16-compiled": _pytorch("bf16", device="cuda", compiled=True),
 }
-
-
-def _ours(subject: Subject, network: Network, megabytes: float) -> Opened:
-    return Opened(network.name, our_pipeline(network, subject.meta.labels.palette), megabytes)
 
 
 def _quantised(graph: object, picture: np.ndarray) -> object:

@@ -23,19 +23,22 @@ def inference_speed(
     threads: int,
     picture: Path,
     rounds: int,
+    batch: int = 1,
     watch: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> dict[str, Any]:
     """Run one picture through every subject on every backend, in turns, each in its own process.
 
-    size: (height, width).  rounds: pictures of each.  watch: passes the round numbers through, for a progress bar.
+    size: (height, width).  rounds: pictures of each.  batch: how many of them the network sees at once.
+    watch: passes the round numbers through, for a progress bar.
     Returns, ready for JSON, for each subject its `parameters` and `macs`, and for each way of running it `milliseconds` of each
-    part and `end_to_end` (p50, p95, every round), the `ratio` of the published way's median to its own, how its logits and labels
-    compare with the first way's, `megabytes` of its file and `peak_megabytes` of its process.
+    part and `end_to_end` (p50, p95, every round), the network's `pictures_per_second`, the `ratio` of the published way's median
+    to its own, how its logits and labels compare with the first way's, `megabytes` of its file and `peak_megabytes` of its
+    process.
     RunError where a process ends before its time.
     """
     with TemporaryDirectory() as folder, ExitStack() as stack:
         jobs = [
-            InferenceJob(subject, backend, size, threads, str(picture), folder)
+            InferenceJob(subject, backend, size, threads, str(picture), folder, batch)
             for subject in subjects
             for backend in backends
         ]
@@ -51,6 +54,7 @@ def inference_speed(
         ways = {job: _way(job, about[job], answers[job], jobs) for job in jobs}
     return {
         "size": list(size),
+        "batch": batch,
         "threads": threads,
         "rounds": rounds,
         "picture": picture.name,
@@ -77,6 +81,7 @@ def _way(job: InferenceJob, about: Answer, answers: list[Answer], jobs: Sequence
         "runtime": about["runtime"],
         "end_to_end": {**_percentiles(whole), "rounds": whole},
         "milliseconds": {part: _percentiles(values) for part, values in parts.items()},
+        "pictures_per_second": 1000 * job.batch / _percentiles(parts["network"])["p50"],
         "megabytes": about["megabytes"],
         "peak_megabytes": answers[-1]["peak_megabytes"],
         **_compared(job, first),

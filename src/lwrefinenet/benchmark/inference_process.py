@@ -1,5 +1,7 @@
 """A process that runs one network in one way: `python -m lwrefinenet.benchmark.inference_process JOB`."""
 
+import ctypes
+import gc
 import io
 import json
 import resource
@@ -27,7 +29,7 @@ QUALITY = 95  # of the JPEG that is decoded
 class InferenceJob:
     """What is run.  size: (height, width) to which the picture is resized before anything is measured.
 
-    picture: its file.  folder: where logits and mask are left, to be compared.
+    picture: its file.  folder: where logits and mask are left, to be compared.  batch: pictures that the network sees at once.
     """
 
     subject: str
@@ -36,6 +38,7 @@ class InferenceJob:
     threads: int
     picture: str
     folder: str
+    batch: int = 1
 
     def results(self) -> Path:
         """Where logits, and labels of their bilinear resizing, are left."""
@@ -60,13 +63,15 @@ def main(job: InferenceJob) -> None:
         "macs": subject.macs(height, width),
         "trained": subject.trained,
     }
-    opened = open_backend(job.backend, subject, pixels)
+    opened = open_backend(job.backend, subject, pixels, job.batch)
     jpeg = io.BytesIO()
     PIL.Image.fromarray(pixels).save(jpeg, "JPEG", quality=QUALITY)
     for _ in range(WARM_UP):
         passage = opened.run(jpeg.getvalue())
-    labels = labels_at(passage.logits, job.size)[0].numpy()
-    np.savez(job.results(), logits=passage.logits.numpy(), labels=labels)
+    logits = passage.logits[:1].cpu()
+    np.savez(job.results(), logits=logits.numpy(), labels=labels_at(logits, job.size)[0].numpy())
+    del subject, passage
+    give_back()
 
     forget_peak()
 
@@ -74,6 +79,13 @@ def main(job: InferenceJob) -> None:
         return {"seconds": opened.run(jpeg.getvalue()).seconds, "peak_megabytes": peak_megabytes()}
 
     serve({**about, "runtime": opened.name, "megabytes": opened.megabytes}, once)
+
+
+def give_back() -> None:
+    """What was needed to make a graph is needed no longer."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def forget_peak() -> None:

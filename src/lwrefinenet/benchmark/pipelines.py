@@ -28,10 +28,11 @@ Pipeline = Callable[[bytes], "Passage"]
 class Passage:
     """What became of one picture.
 
-    seconds: by part, of PARTS.  mask: (H, W) uint8.  logits: (1, C, h, w) float32.
+    seconds: by part, of PARTS.  mask: (H, W) uint8.  logits: (1, C, h, w) float32.  device: which a part is waited for on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.seconds: dict[str, float] = {}
         self.mask: np.ndarray = np.empty(0)
         self.logits: Tensor = torch.empty(0)
@@ -41,24 +42,29 @@ class Passage:
         """Measure what happens inside."""
         begun = time.perf_counter()
         yield
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
         self.seconds[name] = time.perf_counter() - begun
 
 
-def our_pipeline(network: Network, palette: tuple[Colour, ...]) -> Pipeline:
-    """As the Predictor does it, on any runtime."""
+def our_pipeline(network: Network, palette: tuple[Colour, ...], batch: int = 1) -> Pipeline:
+    """As the Predictor does it, on any runtime.
+
+    batch: the network is shown so many copies of the picture at once; the other parts have one.
+    """
     colours = colour_table(palette, 255)
 
     @torch.inference_mode()
     def run(content: bytes) -> Passage:
-        passage = Passage()
+        passage = Passage(network.device)
         with passage.part("decode"):
             pixels = read_picture(PIL.Image.open(io.BytesIO(content))).pixels
         with passage.part("prepare"):
-            prepared = network.prepare(torch.from_numpy(pixels)[None])
+            prepared = network.prepare(torch.from_numpy(pixels)[None].expand(batch, -1, -1, -1))
         with passage.part("network"):
             passage.logits = network.logits(prepared)
         with passage.part("tail"):
-            passage.mask = labels_at(passage.logits, pixels.shape[:2])[0].numpy()
+            passage.mask = labels_at(passage.logits[:1], pixels.shape[:2])[0].cpu().numpy()
         with passage.part("colour"):
             np.take(colours, passage.mask, axis=0)
         with passage.part("encode"):
@@ -78,7 +84,7 @@ def published_pipeline(model: nn.Module, preprocess: Preprocess, palette: tuple[
 
     @torch.no_grad()
     def run(content: bytes) -> Passage:
-        passage = Passage()
+        passage = Passage(torch.device("cpu"))
         with passage.part("decode"):
             pixels = np.array(PIL.Image.open(io.BytesIO(content)))
         with passage.part("prepare"):

@@ -47,7 +47,9 @@ def benchmark(
     plot: Annotated[
         Path | None, typer.Option(help="Also draw score against time on the fastest exact backend into this PNG.")
     ] = None,
-    batch: Annotated[int, typer.Option(help="--train: pictures in a step.", min=1)] = 6,
+    batch: Annotated[
+        int | None, typer.Option(help="Pictures that the network sees at once; 1, or 6 in a step of --train.", min=1)
+    ] = None,
     classes: Annotated[int, typer.Option(help="--train: classes of the network.", min=1, max=255)] = 21,
     precision: Annotated[str, typer.Option(help="--train: ours: auto, float32 or bfloat16.")] = "auto",
     data: Annotated[str | None, typer.Option(help=f"--loader: {DATA_HELP}.")] = None,
@@ -65,7 +67,7 @@ def benchmark(
         raise UsageError("--train and --loader are two measurements; give one of them.")
     width, height = size_of(size or ("500x500" if train or loader else "625x468"), "--size", "WIDTHxHEIGHT")
     if train:
-        job = (_one(models), classes, (height, width), batch, precision, rounds or ROUNDS["training"])
+        job = (_one(models), classes, (height, width), batch or 6, precision, rounds or ROUNDS["training"])
         with needs_extra("train"):
             result = _training(*job)
     elif loader:
@@ -75,22 +77,29 @@ def benchmark(
     else:
         names = [*(models or [DEFAULT_WEIGHTS]), *_listed(against)]
         with needs_extra("bench"):
-            result = _inference(names, _listed(backends), (height, width), picture, rounds or ROUNDS["inference"], plot)
+            result = _inference(
+                names, _listed(backends), (height, width), picture, rounds or ROUNDS["inference"], batch or 1, plot
+            )
     if output is not None:
         write_atomically(output, (json.dumps({**result, **provenance()}, indent=2) + "\n").encode())
 
 
 def _inference(
-    names: list[str], backends: list[str], size: tuple[int, int], picture: Path, rounds: int, plot: Path | None
+    names: list[str],
+    backends: list[str],
+    size: tuple[int, int],
+    picture: Path,
+    rounds: int,
+    batch: int,
+    plot: Path | None,
 ) -> dict[str, Any]:
-    from lwrefinenet.benchmark.backends import BACKENDS, usual_backends
+    from lwrefinenet.benchmark.backends import check_backend, usual_backends
     from lwrefinenet.benchmark.inference import inference_speed
     from lwrefinenet.benchmark.subjects import open_subject, scores_of
 
     chosen = backends or usual_backends()
     for backend in chosen:
-        if backend not in BACKENDS:
-            raise UsageError(f"backend {backend!r} is not known; expected {', '.join(BACKENDS)}.")
+        check_backend(backend)
     for name in names:
         open_subject(name)  # a name that is not known is complained of here, not by another process
     result = inference_speed(
@@ -100,6 +109,7 @@ def _inference(
         threads=torch.get_num_threads(),
         picture=picture,
         rounds=rounds,
+        batch=batch,
         watch=lambda it: watched(it, what="pictures by turns", total=rounds),
     )
     for name, subject in result["subjects"].items():

@@ -52,6 +52,7 @@ class RefineNetDecoder(nn.Module):
     feature_channels: of the backbone's features, fine to coarse.
     level_sizes: how many neighbouring features make up each level, coarse to fine; maps in one level have the same size.
     channels: the width of each level, coarse to fine.
+    links: how many pools each level's chain has, coarse to fine.
     stacked_adaptation: finer levels adapt by two 1x1 convolutions instead of one, as published for the ResNets.
     dropout: drop rate on the features of the two coarsest levels.
     """
@@ -62,6 +63,7 @@ class RefineNetDecoder(nn.Module):
         *,
         level_sizes: Sequence[int] = (1, 1, 1, 1),
         channels: Sequence[int] = (256, 256, 256, 256),
+        links: Sequence[int] = (4, 4, 4, 4),
         activation: Callable[[], nn.Module] = nn.ReLU6,
         stacked_adaptation: bool = False,
         dropout: float = 0.0,
@@ -76,11 +78,12 @@ class RefineNetDecoder(nn.Module):
             RefineNetLevel(
                 level_channels,
                 width,
+                links=length,
                 activation=activation(),
                 depth=2 if stacked_adaptation and coarser else 1,
                 dropout=dropout if coarser < 2 else 0.0,
             )
-            for coarser, (level_channels, width) in enumerate(zip(coarse_to_fine, channels, strict=True))
+            for coarser, (level_channels, width, length) in enumerate(zip(coarse_to_fine, channels, links, strict=True))
         )
         self.handovers = nn.ModuleList(conv1x1(width, finer_width) for width, finer_width in pairwise(channels))
 
@@ -106,13 +109,20 @@ class RefineNetLevel(nn.Module):
     """
 
     def __init__(
-        self, feature_channels: Sequence[int], channels: int, *, activation: nn.Module, depth: int, dropout: float
+        self,
+        feature_channels: Sequence[int],
+        channels: int,
+        *,
+        links: int,
+        activation: nn.Module,
+        depth: int,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.adapt = nn.ModuleList(adaptation(width, channels, depth) for width in feature_channels)
         self.activation = activation
-        self.pooling = ChainedResidualPooling(channels)
+        self.pooling = ChainedResidualPooling(channels, links)
 
     def forward(self, features: Level, coarser: Tensor | None = None) -> Tensor:
         fused = coarser
