@@ -21,7 +21,7 @@ from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.runtimes.choose import open_network
 from lwrefinenet.runtimes.network import Network
 from lwrefinenet.runtimes.pytorch_runtime import PyTorchNetwork
-from lwrefinenet.runtimes.tiles import TiledNetwork
+from lwrefinenet.runtimes.tiles import TiledNetwork, check_tile
 from lwrefinenet.upsample import RESIZES, labels_at
 
 
@@ -94,6 +94,8 @@ class Predictor:
         tile: side of the overlapping tiles in which larger pictures are seen, in pixels.  Errors as `open_network` and
         `weights.load`.
         """
+        if tile is not None:
+            check_tile(tile)
         network, meta = open_network(
             name_or_path, resolve_device(device), runtime=runtime, precision=precision, compiled=compile
         )

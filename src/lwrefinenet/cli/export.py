@@ -81,11 +81,11 @@ def _quantiser(form: Format, calibration: list[str] | None, data: str | None, sp
             "int8 needs pictures to learn the range of values from, and labelled ones to guard the score: "
             "--calibration my_data/images/train --data my_data."
         )
-    with needs_extra("export"):
-        from lwrefinenet.export.int8 import Guard, quantise
+    files = expand_inputs(calibration)
     ((_, root),) = parse_data_arguments([data]).items()
     labelled = open_dataset(root, split)
-    files = expand_inputs(calibration)
+    with needs_extra("export"):
+        from lwrefinenet.export.int8 import Guard, quantise
     watch = lambda indices: watched(indices, what="scoring", total=len(labelled))  # noqa: E731
     guard = Guard(files, labelled, max_drop, watch)
 

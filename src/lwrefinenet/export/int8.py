@@ -20,6 +20,9 @@ from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.predict import Predictor
 from lwrefinenet.runtimes.exported import Export
 
+logging.getLogger("torch.utils.cpp_extension").setLevel(
+    logging.ERROR
+)  # nncf looks for a CUDA that it does not need here
 try:
     import nncf
 except ModuleNotFoundError as error:

@@ -11,6 +11,15 @@ from lwrefinenet.runtimes.network import Network
 STRIDE = 32  # pixels: tiles begin where the coarsest cells of the whole picture begin
 CELL = 4  # pixels of a cell of logits
 SMALLEST_TILE = 128
+OVERLAP = 0.25
+
+
+def check_tile(tile: int, overlap: float = OVERLAP) -> None:
+    """Raise UsageError for a tile that is too small, or an overlap out of range."""
+    if tile < SMALLEST_TILE:
+        raise UsageError(f"a tile of {tile} pixels shows a network too little; give at least {SMALLEST_TILE}.")
+    if not 0 <= overlap <= 0.5:
+        raise UsageError(f"an overlap of {overlap} is out of range; expected 0 to 0.5 of the tile.")
 
 
 class TiledNetwork:
@@ -21,11 +30,8 @@ class TiledNetwork:
     least around them.  UsageError for a tile under 128 pixels or an overlap out of range.
     """
 
-    def __init__(self, network: Network, tile: int, overlap: float = 0.25) -> None:
-        if tile < SMALLEST_TILE:
-            raise UsageError(f"a tile of {tile} pixels shows a network too little; give at least {SMALLEST_TILE}.")
-        if not 0 <= overlap <= 0.5:
-            raise UsageError(f"an overlap of {overlap} is out of range; expected 0 to 0.5 of the tile.")
+    def __init__(self, network: Network, tile: int, overlap: float = OVERLAP) -> None:
+        check_tile(tile, overlap)
         self.network = network
         self.tile = -(-tile // STRIDE) * STRIDE
         self.overlap = overlap
