@@ -1,5 +1,6 @@
 """What several test files need: the folders of shared fixtures, and a network small enough to build for every test."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.models.refinenet import LightWeightRefineNet
 from lwrefinenet.predict import Predictor
 from lwrefinenet.preprocess import Preprocess
+from lwrefinenet.runtimes import choose
 from tests.colours import COLOURS, StrongestColour
 from tests.tiny import TINY_META, build_tiny
+
+os.environ.pop("COLUMNS", None)  # pytest-xdist tells its workers a width, which rich would keep for good
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -28,6 +32,13 @@ def own_cache_folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def pytorch_unless_asked(request, monkeypatch):
+    """Tests that are not about runtimes run in PyTorch, whatever is installed."""
+    if not {"runtimes", "export", "benchmark"} & set(request.path.parts):
+        monkeypatch.setattr(choose, "find_spec", lambda name: None)
 
 
 @pytest.fixture(scope="session")

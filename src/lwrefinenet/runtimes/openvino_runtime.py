@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -37,7 +38,7 @@ class OpenVINONetwork:
         self.device = torch.device("cpu")
         self.name = f"OpenVINO {self.precision} on cpu"
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[self.precision]}
-        self._request = ov.Core().compile_model(_ending_at_logits(graph), "CPU", settings).create_infer_request()
+        self._request = _core().compile_model(_ending_at_logits(graph), "CPU", settings).create_infer_request()
 
     def prepare(self, images: Tensor) -> Tensor:
         """images: (N, H, W, 3) uint8 RGB.  Returned as they are."""
@@ -91,7 +92,7 @@ def whole(graph: Graph | ov.CompiledModel, export: Export) -> Callable[[Tensor],
     """The graph to its very end, as other programs run it: (1, H, W, 3) uint8 -> (1, H, W) uint8."""
     compiled = graph
     if isinstance(graph, ov.Model):
-        compiled = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": HINTS[export.precision]})
+        compiled = _core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": HINTS[export.precision]})
     return lambda image: torch.from_numpy(compiled([image.numpy()])["mask"].copy())
 
 
@@ -108,7 +109,7 @@ def read(path: Path) -> tuple[Graph, WeightsMeta, Export]:
     if not path.with_suffix(".bin").is_file():
         raise WeightsError(f"{path}: its other half, {path.with_suffix('.bin').name}, is not beside it; copy both.")
     try:
-        graph = ov.Core().read_model(path)
+        graph = _core().read_model(path)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise WeightsError(f"{path}: not a readable OpenVINO file ({reason}).") from error
@@ -118,8 +119,14 @@ def read(path: Path) -> tuple[Graph, WeightsMeta, Export]:
 
 def processor_has(precision: str) -> bool:
     """Whether OpenVINO computes with this precision on this machine's CPU, instead of silently taking another."""
-    abilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    abilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16", "int8": "INT8"}[precision] in abilities
+
+
+@cache
+def _core() -> ov.Core:
+    """One for the whole process: with the last one OpenVINO unloads its plugins, whose threads may still run."""
+    return ov.Core()
 
 
 def _possible(precision: str, export: Export) -> str:
