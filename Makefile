@@ -11,7 +11,8 @@ demo: $(VENV)/.installed
 install: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/training
+	$(BIN)/python -m pytest tests/training  # these kill processes and send signals, which other workers must not feel
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
