@@ -71,7 +71,7 @@ def usual_backends() -> list[str]:
 
 def _pytorch(precision: str, *, device: str = "cpu", compiled: bool = False) -> Opener:
     def opened(subject: Subject, _: np.ndarray) -> tuple[Network, float]:
-        fused = with_fast_pooling(fold(subject.model)) if device == "cpu" else fold(subject.model)
+        fused = with_fast_pooling(fold(subject.model))
         network = PyTorchNetwork(
             fused, subject.meta.preprocess, resolve_device(device), precision=precision, compiled=compiled
         )
