@@ -37,8 +37,14 @@ class OpenVINONetwork:
         self.export = export
         self.device = torch.device("cpu")
         self.name = f"OpenVINO {self.precision} on cpu"
-        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[self.precision]}
-        self._request = _core().compile_model(_ending_at_logits(graph), "CPU", settings).create_infer_request()
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": HINTS[self.precision],
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),  # as ONNX Runtime and PyTorch: whoever sets it means all of them
+        }
+        # Kept, because a request does not keep what it was made from, and would read memory that was freed.
+        self._compiled = _core().compile_model(_ending_at_logits(graph), "CPU", settings)
+        self._request = self._compiled.create_infer_request()
 
     def prepare(self, images: Tensor) -> Tensor:
         """images: (N, H, W, 3) uint8 RGB.  Returned as they are."""
