@@ -237,6 +237,16 @@ def test_a_converted_graph_is_kept_and_taken_from_there(tiny_file, monkeypatch, 
     np.testing.assert_array_equal(second.predict_mask(picture(64, 64)), first.predict_mask(picture(64, 64)))
 
 
+@pytest.mark.parametrize("half", [".xml", ".bin"])
+def test_a_kept_graph_that_was_damaged_is_made_anew(tiny_file, monkeypatch, tmp_path, half):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    expected = Predictor.from_weights(tiny_file, runtime="openvino").predict_mask(picture(64, 64))
+    (kept_file,) = (tmp_path / "cache" / "lwrefinenet" / "openvino").glob(f"*{half}")
+    kept_file.unlink() if half == ".bin" else kept_file.write_bytes(b"cut short")
+    np.testing.assert_array_equal(Predictor.from_weights(tiny_file, runtime="openvino").predict_mask(picture(64, 64)), expected)
+    assert kept_file.stat().st_size > 1000
+
+
 def test_other_weights_are_not_taken_for_those_that_were_kept(tmp_path, tiny_model, tiny_meta, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     masks = []

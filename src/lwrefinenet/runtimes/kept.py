@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from lwrefinenet import weights
+from lwrefinenet.errors import WeightsError
 from lwrefinenet.files import cache_folder
 from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.provenance import package_version
@@ -31,9 +32,10 @@ def kept_network(file: Path, precision: str) -> tuple[OpenVINONetwork, WeightsMe
     """
     sha256 = weights.sha256_of(file)
     path = cache_folder("openvino") / f"{sha256[:32]}-{package_version()}.xml"
-    if path.is_file() and path.with_suffix(".bin").is_file():
-        graph, meta, export = openvino_runtime.read(path)
-        return OpenVINONetwork(graph, export, precision), meta
+    if path.is_file():
+        with suppress(WeightsError):  # a damaged one is made anew
+            graph, meta, export = openvino_runtime.read(path)
+            return OpenVINONetwork(graph, export, precision), meta
     model, meta = weights.load(file)
     logger.info("Converting %s for OpenVINO, in float32; kept in %s.", file.name, path)
     deployable = Deployable(model, meta.preprocess)
