@@ -81,7 +81,8 @@ def export_weights(
         )
         parity.check(f"{name_or_path} as {form.name} {precision}")
         export = replace(export, parity=parity.to_dict())
-        written = form.write(graph, folder / output.name, meta, export)
+        (folder / "proven").mkdir()  # what was run may still be mapped into memory, and is not written over
+        written = form.write(graph, folder / "proven" / output.name, meta, export)
         # What is looked for comes last, so that it never stands there without its other half.
         files = [path.replace(output.with_name(path.name)) for path in reversed(written)]
     except OSError as error:
