@@ -31,7 +31,7 @@ def fold(network: nn.Module) -> nn.Module:
 
 def with_fast_pooling(network: nn.Module) -> nn.Module:
     """The same network, changed in place: its max-pools of stride 1 are taken by `ShiftedMaxPool`. Not for training."""
-    for parent, name, pool in _children(network, nn.MaxPool2d):
+    for parent, name, pool in children(network, nn.MaxPool2d):
         size = pool.kernel_size
         if isinstance(size, int) and size % 2 and pool.stride == pool.dilation == 1 and pool.padding == size // 2:
             setattr(parent, name, ShiftedMaxPool(size))
@@ -81,7 +81,7 @@ def _running_maximum(x: Tensor, dim: int, window: int) -> Tensor:
 
 def _fold_batch_norms(network: nn.Module) -> None:
     """Fold in place each batch norm whose input is the very output of a convolution."""
-    parents = {child: (parent, name) for parent, name, child in _children(network, nn.Module)}
+    parents = {child: (parent, name) for parent, name, child in children(network, nn.Module)}
     for conv, norm in _convolutions_with_norms(network):
         parent, name = parents[conv]
         setattr(parent, name, fuse_conv_bn_eval(conv, norm))
@@ -120,7 +120,7 @@ def _convolutions_with_norms(network: nn.Module) -> list[tuple[nn.Conv2d, nn.Bat
 
 def _merge_stacked_convolutions(network: nn.Module) -> None:
     """Turn in place every sequence of nothing but 1x1 convolutions without bias into one convolution."""
-    for parent, name, stack in _children(network, nn.Sequential):
+    for parent, name, stack in children(network, nn.Sequential):
         convs = [conv for conv in stack if isinstance(conv, nn.Conv2d) and _is_plain_1x1(conv)]
         if len(convs) == len(stack) > 1:
             setattr(parent, name, _product(convs))
@@ -140,7 +140,7 @@ def _is_plain_1x1(conv: nn.Conv2d) -> bool:
     return conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1 and conv.bias is None
 
 
-def _children(network: nn.Module, kind: type[M]) -> Iterator[tuple[nn.Module, str, M]]:
+def children(network: nn.Module, kind: type[M]) -> Iterator[tuple[nn.Module, str, M]]:
     """Every module of a kind, with its parent and its name there."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):

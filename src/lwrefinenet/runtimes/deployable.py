@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lwrefinenet.models.fuse import fold
+from lwrefinenet.models.fuse import children, fold
 from lwrefinenet.preprocess import Preprocess
 
 EXAMPLE_SIZE = (353, 467)  # odd numbers, so that no rounding of sizes is taken for a constant
@@ -19,7 +19,7 @@ class Deployable(nn.Module):
 
     def __init__(self, model: nn.Module, preprocess: Preprocess, precision: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.network = fold(model).to(precision)
+        self.network = _with_pools_for_every_size(fold(model)).to(precision)
         self.preprocess = preprocess
         self.precision = precision
 
@@ -30,3 +30,23 @@ class Deployable(nn.Module):
         size = (image.shape[1], image.shape[2])
         resized = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
         return resized.argmax(1).to(torch.uint8), logits
+
+
+class HalvingAveragePool(nn.Module):
+    """Means of 2x2 cells, at an odd edge of those that are there: `AvgPool2d(2, ceil_mode=True, count_include_pad=False)`.
+
+    OpenVINO makes nothing of a map of one row or column when it rounds up by itself, and then reads where no values are.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W).  Returns (N, C, ceil(H / 2), ceil(W / 2))."""
+        return F.avg_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2)
+
+
+def _with_pools_for_every_size(network: nn.Module) -> nn.Module:
+    """The same network, changed in place: pools that halve and round up do it by `HalvingAveragePool`."""
+    for parent, name, pool in children(network, nn.AvgPool2d):
+        halves = {pool.kernel_size, pool.stride} <= {2, (2, 2)} and pool.padding in (0, (0, 0))
+        if halves and pool.ceil_mode and not pool.count_include_pad:
+            setattr(parent, name, HalvingAveragePool())
+    return network

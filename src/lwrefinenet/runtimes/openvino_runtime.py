@@ -57,14 +57,14 @@ class OpenVINONetwork:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _one(self, image: Tensor) -> Tensor:
+        height, width, _ = image.shape
         try:
             self._request.infer([image[None].numpy()], share_inputs=True)
         except RuntimeError as error:
-            height, width, _ = image.shape
             reason = str(error).strip().splitlines()[-1]
             raise ImageError(
-                f"OpenVINO fails on a picture of {width}x{height} pixels ({reason}): the pools of some networks do not fit into "
-                "very small ones. Give weights that are not exported, and --runtime pytorch."
+                f"OpenVINO fails on a picture of {width}x{height} pixels ({reason}); give weights that are not exported, and "
+                "--runtime pytorch."
             ) from error
         cells = torch.from_numpy(self._request.get_output_tensor(0).data)
         # The tensor is OpenVINO's own and changes with the next picture.
