@@ -37,6 +37,9 @@ SHIPPED: dict[str, ShippedWeights] = {
     "rf_lw_mobilenetv2.camvid": ShippedWeights(
         sha256="903bd58daee09c019e1c8c7d747fde2087d4f99c5bedd1d48c92a1183dd53579"
     ),
+    "rf_lw_efficientnet_lite0.nyu": ShippedWeights(
+        sha256="01dcf9ca7eb2277aede9a99bc7df8a00d42140252e3774d089a6f1603920d95a"
+    ),
 }
 DEFAULT_WEIGHTS = "rf_lw_efficientnet_lite0.camvid"
 
