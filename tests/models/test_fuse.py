@@ -31,6 +31,7 @@ NETWORKS = [
     ("rf_lw_resnet50", {}),
     ("rf_lw_mobilenetv2", {}),
     ("rf_lw_efficientnet_lite0", {"decoder_channels": 32}),
+    ("rf_lw_nano_efficientnet_lite0", {}),
     ("rf_lw", {"backbone": "mobilenetv3_small_050", "decoder_channels": 16}),
     ("rf_lw", {"backbone": "test_resnet", "decoder_channels": 16}),
     ("rf_lw", {"backbone": "regnetx_002", "decoder_channels": 16}),

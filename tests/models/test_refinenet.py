@@ -12,6 +12,9 @@ CONTRACT = [
     ("rf_lw_resnet50", {}),
     ("rf_lw_mobilenetv2", {}),
     ("rf_lw_efficientnet_lite0", {"decoder_channels": 32}),
+    ("rf_lw_nano_mobilenetv2", {}),
+    ("rf_lw_nano_efficientnet_lite0", {}),
+    ("rf_lw", {"backbone": "test_resnet", "decoder_channels": 16, "decoder_links": 1, "input_scale": 0.3}),
     ("rf_lw", {"backbone": "test_resnet", "decoder_channels": 16}),
     ("rf_lw", {"backbone": "test_convnext", "decoder_channels": 16}),  # a patch stem, which rounds sizes down
     ("rf_lw", {"backbone": "test_mambaout", "decoder_channels": 16}),  # channels last
@@ -50,6 +53,23 @@ def test_gradients_reach_every_parameter(network):
         name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()
     ]
     assert untouched == []
+
+
+def test_a_network_of_a_smaller_input_scale_sees_the_picture_resized():
+    torch.manual_seed(0)
+    plain = create_model("rf_lw", 5, backbone="test_resnet", decoder_channels=16).eval()
+    scaled = create_model("rf_lw", 5, backbone="test_resnet", decoder_channels=16, input_scale=0.75).eval()
+    scaled.load_state_dict(plain.state_dict())
+    images = torch.randn(1, 3, 70, 101)
+    with torch.no_grad():
+        smaller = F.interpolate(images, size=(53, 76), mode="bilinear")  # ceil(0.75 * 70), ceil(0.75 * 101)
+        expected = F.interpolate(plain(smaller), size=(18, 26), mode="bilinear")
+        torch.testing.assert_close(scaled(images), expected)
+
+
+def test_the_length_of_the_chains_is_that_of_decoder_links():
+    model = create_model("rf_lw", backbone="test_resnet", decoder_channels=8, decoder_links=2)
+    assert [len(level.pooling.convs) for level in model.decoder.levels] == [2, 2, 2, 2]
 
 
 def features_for(channels, sizes, *, scale=1.0):

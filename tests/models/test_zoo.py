@@ -67,9 +67,31 @@ def test_class_count_must_fit_a_mask(num_classes):
         create_model("rf_lw_mobilenetv2", num_classes)
 
 
-def test_decoder_must_have_a_width():
-    with pytest.raises(UsageError, match="decoder_channels is 0"):
-        create_model("rf_lw", backbone="test_resnet", decoder_channels=0)
+@pytest.mark.parametrize(
+    ("argument", "complaint"),
+    [
+        ({"decoder_channels": 0}, "decoder_channels is 0; expected 1 to 4096"),
+        ({"decoder_links": 0}, "decoder_links is 0; expected 1 to 16"),
+        ({"input_scale": 0.1}, "input_scale is 0.1; expected 0.25 to 1.0"),
+        ({"input_scale": float("nan")}, "input_scale is nan; expected 0.25 to 1.0"),
+    ],
+)
+def test_sizes_out_of_range_are_named(argument, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        create_model("rf_lw", backbone="test_resnet", **argument)
+
+
+def test_what_is_none_is_as_good_as_left_out():
+    assert create_model("rf_lw_mobilenetv2", 3, backbone=None, decoder_channels=None).num_classes == 3
+
+
+def test_nano_networks_are_smaller_than_the_published_one():
+    with torch.device("meta"):
+        published, *nano = (
+            sum(p.numel() for p in create_model(name, 11).parameters())
+            for name in ("rf_lw_mobilenetv2", "rf_lw_nano_mobilenetv2", "rf_lw_nano_efficientnet_lite0")
+        )
+    assert max(nano) < published
 
 
 def test_published_network_has_no_decoder_width():

@@ -29,8 +29,9 @@ def picture(height, width):
     return noise.repeat(8, axis=0).repeat(8, axis=1)[:height, :width].copy()
 
 
-PADS_BY_SIZE = "tf_mobilenetv3_small_minimal_100"
-ROUNDS_UP = "test_resnet"  # in pools of 2x2
+PADS_BY_SIZE = {"backbone": "tf_mobilenetv3_small_minimal_100"}
+ROUNDS_UP = {"backbone": "test_resnet"}  # in pools of 2x2
+RESIZES = {"backbone": "tf_mobilenetv3_small_minimal_100", "input_scale": 0.75}
 
 
 @pytest.fixture
@@ -77,10 +78,10 @@ def test_pytorch_openvino_and_onnx_runtime_give_the_same_masks(exported, tiny_fi
 
 
 @pytest.mark.parametrize("runtime", [openvino_runtime, onnx_runtime])
-@pytest.mark.parametrize("backbone", [PADS_BY_SIZE, ROUNDS_UP])
-def test_a_graph_takes_every_size_though_its_padding_depends_on_it(backbone, tiny_meta, runtime):
+@pytest.mark.parametrize("arguments", [PADS_BY_SIZE, ROUNDS_UP, RESIZES])
+def test_a_graph_takes_every_size_though_what_it_does_depends_on_it(arguments, tiny_meta, runtime):
     torch.manual_seed(0)
-    model = create_model("rf_lw", 3, backbone=backbone, decoder_channels=8).eval()
+    model = create_model("rf_lw", 3, decoder_channels=8, **arguments).eval()
     deployable = Deployable(model, tiny_meta.preprocess)
     graph = runtime.to_graph(deployable)
     network = runtime.network_of(graph, ANY_SIZE)

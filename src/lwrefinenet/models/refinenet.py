@@ -8,6 +8,7 @@ the decoder walks them coarse to fine. No convolution of the decoder has a bias 
 """
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from itertools import pairwise
 from typing import TypeVar
 
@@ -24,13 +25,19 @@ class LightWeightRefineNet(nn.Module):
     """A backbone that gives features, a decoder that fuses them, a head that classifies each cell.
 
     backbone: maps (N, 3, H, W) to features, fine to coarse.  decoder: maps those to (N, channels, H/4, W/4).
+    input_scale: 0-1, what pictures are resized by before the backbone sees them; the logits stay at a quarter of the picture.
     """
 
-    def __init__(self, backbone: nn.Module, decoder: "RefineNetDecoder", num_classes: int) -> None:
+    def __init__(
+        self, backbone: nn.Module, decoder: "RefineNetDecoder", num_classes: int, *, input_scale: float = 1.0
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.decoder = decoder
         self.head = nn.Conv2d(decoder.out_channels, num_classes, kernel_size=3, padding=1)
+        self.input_scale = Fraction(input_scale).limit_denominator(
+            64
+        )  # sizes are whole numbers, and tracers follow these
 
     @property
     def num_classes(self) -> int:
@@ -38,8 +45,18 @@ class LightWeightRefineNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images: (N, 3, H, W), normalised; any H and W.  Returns logits (N, num_classes, ceil(H/4), ceil(W/4))."""
-        logits: Tensor = self.head(self.decoder(self.backbone(images)))
+        logits: Tensor = self.head(self.decoder(self.features(images)))
+        if self.input_scale != 1:
+            logits = upsample(logits, size=_share_of(images.shape[-2:], Fraction(1, 4)), align_corners=False)
         return logits
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """images: (N, 3, H, W), normalised.  Returns the backbone's features, fine to coarse, of the picture at `input_scale`."""
+        if self.input_scale != 1:
+            size = _share_of(images.shape[-2:], self.input_scale)
+            images = F.interpolate(images, size=size, mode="bilinear", align_corners=False).to(images.dtype)
+        features: list[Tensor] = self.backbone(images)
+        return features
 
     def fuse(self) -> nn.Module:
         """A copy for inference that gives equal logits faster: batch norms folded, 1x1 pairs merged, a faster exact max-pool."""
@@ -162,6 +179,11 @@ def adaptation(in_channels: int, channels: int, depth: int) -> nn.Module:
 def upsample(x: Tensor, *, size: Sequence[int], align_corners: bool) -> Tensor:
     """Bilinear, to exactly `size` (height, width); keeps the data type, which autocast on a CPU would widen."""
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners).to(x.dtype)
+
+
+def _share_of(size: Sequence[int], share: Fraction) -> tuple[int, ...]:
+    """A share of each length, rounded up, by whole positive numbers alone: converters divide negative ones in another way."""
+    return tuple((length * share.numerator + share.denominator - 1) // share.denominator for length in size)
 
 
 def _grouped(items: Sequence[T], sizes: Sequence[int]) -> list[Sequence[T]]:

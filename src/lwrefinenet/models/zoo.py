@@ -1,7 +1,9 @@
 """One function per network, one table of them all, and `create_model` to call them by name."""
 
+import inspect
 from collections.abc import Callable
 from difflib import get_close_matches
+from typing import Any
 
 from torch import nn
 
@@ -47,14 +49,46 @@ def rf_lw_efficientnet_lite2(num_classes: int = 21, *, decoder_channels: int = 2
     return rf_lw(num_classes, backbone="tf_efficientnet_lite2", decoder_channels=decoder_channels)
 
 
-def rf_lw(num_classes: int = 21, *, backbone: str, decoder_channels: int = 256) -> LightWeightRefineNet:
+def rf_lw_nano_mobilenetv2(
+    num_classes: int = 21, *, decoder_channels: int = 48, decoder_links: int = 2, input_scale: float = 1.0
+) -> LightWeightRefineNet:
+    """MobileNet-v2 under a narrow decoder with short chains, for real time: 2.0 M parameters."""
+    backbone = MobileNetV2Features()
+    decoder = RefineNetDecoder(
+        backbone.channels, level_sizes=(2, 2, 1, 1), channels=(decoder_channels,) * 4, links=(decoder_links,) * 4
+    )
+    return LightWeightRefineNet(backbone, decoder, num_classes, input_scale=input_scale)
+
+
+def rf_lw_nano_efficientnet_lite0(
+    num_classes: int = 21, *, decoder_channels: int = 48, decoder_links: int = 2, input_scale: float = 0.75
+) -> LightWeightRefineNet:
+    """EfficientNet-Lite0 on pictures of three quarters of the size under a narrow decoder with short chains, for real time."""
+    return rf_lw(
+        num_classes,
+        backbone="tf_efficientnet_lite0",
+        decoder_channels=decoder_channels,
+        decoder_links=decoder_links,
+        input_scale=input_scale,
+    )
+
+
+def rf_lw(
+    num_classes: int = 21,
+    *,
+    backbone: str,
+    decoder_channels: int = 256,
+    decoder_links: int = 4,
+    input_scale: float = 1.0,
+) -> LightWeightRefineNet:
     """The light-weight decoder on any timm backbone that has features at reductions 4, 8, 16 and 32.
 
+    decoder_links: pools in each level's chain.  input_scale: what pictures are resized by before the backbone, 0.25 to 1.
     UsageError for a name that timm does not know (with the nearest ones) or a backbone without such features.
     """
     features = TimmFeatures(backbone)
-    decoder = RefineNetDecoder(features.channels, channels=(decoder_channels,) * 4)
-    return LightWeightRefineNet(features, decoder, num_classes)
+    decoder = RefineNetDecoder(features.channels, channels=(decoder_channels,) * 4, links=(decoder_links,) * 4)
+    return LightWeightRefineNet(features, decoder, num_classes, input_scale=input_scale)
 
 
 def _published_resnet(backbone: str, num_classes: int) -> LightWeightRefineNet:
@@ -77,32 +111,37 @@ MODELS: dict[str, Callable[..., LightWeightRefineNet]] = {
     "rf_lw_efficientnet_lite0": rf_lw_efficientnet_lite0,
     "rf_lw_efficientnet_lite1": rf_lw_efficientnet_lite1,
     "rf_lw_efficientnet_lite2": rf_lw_efficientnet_lite2,
+    "rf_lw_nano_mobilenetv2": rf_lw_nano_mobilenetv2,
+    "rf_lw_nano_efficientnet_lite0": rf_lw_nano_efficientnet_lite0,
     "rf_lw": rf_lw,
 }
 
 
-def create_model(
-    name: str, num_classes: int = 21, *, backbone: str | None = None, decoder_channels: int | None = None
-) -> LightWeightRefineNet:
+_RANGES = {"decoder_channels": (1, 4096), "decoder_links": (1, 16), "input_scale": (0.25, 1.0)}
+
+
+def create_model(name: str, num_classes: int = 21, **arguments: Any) -> LightWeightRefineNet:
     """Build a network of the family by name, with random parameters.
 
-    name: a key of MODELS.  num_classes: 1-255.  backbone: a timm name, for "rf_lw" only.  decoder_channels: for the
-    networks whose decoder width is not fixed by a publication.
+    name: a key of MODELS.  num_classes: 1-255.
+    arguments, for the networks that leave them open; None is as good as left out:
+    backbone, a timm name, for "rf_lw" only; decoder_channels, the decoder's width; decoder_links, the pools in each of its chains,
+    1-16; input_scale, 0.25-1, what pictures are resized by before the backbone.
     Returns a module (N, 3, H, W) -> logits (N, num_classes, ceil(H/4), ceil(W/4)).  UsageError for what does not fit.
     """
     if name not in MODELS:
         near = get_close_matches(name, MODELS, n=3, cutoff=0.4)
         raise UsageError(f"no network is named {name!r}; nearest: {', '.join(near or MODELS)}.")
-    given = {"backbone": backbone, "decoder_channels": decoder_channels}
-    arguments = {key: value for key, value in given.items() if value is not None}
-    accepted = MODELS[name].__kwdefaults__ or {}
-    if name == "rf_lw" and backbone is None:
-        raise UsageError("network 'rf_lw' needs a timm backbone, for example backbone='resnet18'.")
-    for key in arguments:
-        if key not in accepted and not (name == "rf_lw" and key == "backbone"):
+    given = {key: value for key, value in arguments.items() if value is not None}
+    accepted = inspect.signature(MODELS[name]).parameters
+    for key in given:
+        if key not in accepted:
             raise UsageError(f"network {name!r} has no argument {key!r}: its size is part of its name.")
+    if name == "rf_lw" and "backbone" not in given:
+        raise UsageError("network 'rf_lw' needs a timm backbone, for example backbone='resnet18'.")
     if not 1 <= num_classes <= 255:
         raise UsageError(f"num_classes is {num_classes}; a uint8 mask holds 1 to 255 classes.")
-    if decoder_channels is not None and decoder_channels < 1:
-        raise UsageError(f"decoder_channels is {decoder_channels}; a decoder is at least 1 wide.")
-    return MODELS[name](num_classes, **arguments)
+    for key, (least, most) in _RANGES.items():
+        if key in given and not least <= given[key] <= most:
+            raise UsageError(f"{key} is {given[key]}; expected {least} to {most}.")
+    return MODELS[name](num_classes, **given)

@@ -20,7 +20,7 @@ class Learner(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """images: (N, 3, H, W), normalised.  Returns the network's logits, then those of the heads, coarse to fine."""
-        *coarser, finest = self.network.decoder.cascade(self.network.backbone(images))
+        *coarser, finest = self.network.decoder.cascade(self.network.features(images))
         logits = classify(self.network.head, finest)
         if not self.heads:
             return [logits]

