@@ -14,7 +14,7 @@ from lwrefinenet.benchmark.subjects import Subject
 from lwrefinenet.device import resolve_device
 from lwrefinenet.errors import UsageError
 from lwrefinenet.export.formats import Format
-from lwrefinenet.models.fuse import fold, with_fast_pooling
+from lwrefinenet.models.fuse import fused
 from lwrefinenet.provenance import package_version
 from lwrefinenet.runtimes.exported import Export
 from lwrefinenet.runtimes.network import Network
@@ -23,10 +23,8 @@ from lwrefinenet.runtimes.pytorch_runtime import PyTorchNetwork
 PUBLISHED = "published"  # the way of the original code: a pipeline of its own
 CALIBRATION = 8  # crops of the picture: for speed; what int8 costs in accuracy `export` says, with the user's data
 
-
-Opener = Callable[
-    [Subject, np.ndarray], tuple[Network, float]
-]  # gives the network, and the megabytes of what is shipped for it
+# From a subject and the picture to the network, and the megabytes of what is shipped for it.
+Opener = Callable[[Subject, np.ndarray], tuple[Network, float]]
 
 
 @dataclass(frozen=True)
@@ -71,10 +69,8 @@ def usual_backends() -> list[str]:
 
 def _pytorch(precision: str, *, device: str = "cpu", compiled: bool = False) -> Opener:
     def opened(subject: Subject, _: np.ndarray) -> tuple[Network, float]:
-        fused = with_fast_pooling(fold(subject.model))
-        network = PyTorchNetwork(
-            fused, subject.meta.preprocess, resolve_device(device), precision=precision, compiled=compiled
-        )
+        model, preprocess = fused(subject.model), subject.meta.preprocess
+        network = PyTorchNetwork(model, preprocess, resolve_device(device), precision=precision, compiled=compiled)
         return network, sum(p.numel() * p.element_size() for p in network.model.parameters()) / 1e6
 
     return opened

@@ -10,6 +10,7 @@ import numpy as np
 
 from lwrefinenet.benchmark.inference_process import InferenceJob, inference_process
 from lwrefinenet.benchmark.pipelines import PARTS
+from lwrefinenet.benchmark.subjects import facts_of
 from lwrefinenet.benchmark.worker import Answer, Worker
 
 END_TO_END = PARTS[:-1]  # to the colour mask; writing it as PNG is stated apart
@@ -30,12 +31,14 @@ def inference_speed(
 
     size: (height, width).  rounds: pictures of each.  batch: how many of them the network sees at once.
     watch: passes the round numbers through, for a progress bar.
-    Returns, ready for JSON, for each subject its `parameters` and `macs`, and for each way of running it `milliseconds` of each
+    Returns, ready for JSON, for each subject what `facts_of` says, and for each way of running it `milliseconds` of each
     part and `end_to_end` (p50, p95, every round), the network's `pictures_per_second`, the `ratio` of the published way's median
     to its own, how its logits and labels compare with the first way's, `megabytes` of its file and `peak_megabytes` of its
     process.
-    RunError where a process ends before its time.
+    UsageError for what is not known; RunError where a process ends before its time.
     """
+    # First of all, so that a name that is not known is complained of before anything is measured.
+    facts = {subject: facts_of(subject, size) for subject in subjects}
     with TemporaryDirectory() as folder, ExitStack() as stack:
         jobs = [
             InferenceJob(subject, backend, size, threads, str(picture), folder, batch)
@@ -58,19 +61,16 @@ def inference_speed(
         "threads": threads,
         "rounds": rounds,
         "picture": picture.name,
-        "subjects": {subject: _subject(subject, about, ways) for subject in subjects},
+        "subjects": {subject: {**facts[subject], "ways": _ways_of(subject, ways)} for subject in subjects},
     }
 
 
-def _subject(
-    subject: str, about: dict[InferenceJob, Answer], ways: dict[InferenceJob, dict[str, Any]]
-) -> dict[str, Any]:
+def _ways_of(subject: str, ways: dict[InferenceJob, dict[str, Any]]) -> dict[str, Any]:
     own = {job.backend: way for job, way in ways.items() if job.subject == subject}
-    facts = next(said for job, said in about.items() if job.subject == subject)
     if "published" in own:
         for way in own.values():
             way["ratio"] = own["published"]["end_to_end"]["p50"] / way["end_to_end"]["p50"]
-    return {**{key: facts[key] for key in ("parameters", "macs", "trained")}, "ways": own}
+    return own
 
 
 def _way(job: InferenceJob, about: Answer, answers: list[Answer], jobs: Sequence[InferenceJob]) -> dict[str, Any]:

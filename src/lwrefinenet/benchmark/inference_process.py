@@ -9,7 +9,6 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -46,8 +45,8 @@ class InferenceJob:
 
 
 def inference_process(job: InferenceJob) -> Worker:
-    """The process; ready, it says what it runs (`runtime`, `parameters`, `macs`, `trained`, `megabytes`), and then, each time, the
-    `seconds` of each part of PARTS and its `peak_megabytes` of memory so far.
+    """The process; ready, it says what it runs (`runtime`, `megabytes`), and then, each time, the `seconds` of each part of PARTS
+    and its `peak_megabytes` of memory so far.
     """
     return Worker(__name__, [json.dumps(asdict(job))], what=f"{job.subject} on {job.backend}", threads=job.threads)
 
@@ -58,11 +57,6 @@ def main(job: InferenceJob) -> None:
     height, width = job.size
     pixels = np.array(PIL.Image.fromarray(read_picture(job.picture).pixels).resize((width, height)))
     subject = open_subject(job.subject)
-    about: dict[str, Any] = {
-        "parameters": subject.parameters,
-        "macs": subject.macs(height, width),
-        "trained": subject.trained,
-    }
     opened = open_backend(job.backend, subject, pixels, job.batch)
     jpeg = io.BytesIO()
     PIL.Image.fromarray(pixels).save(jpeg, "JPEG", quality=QUALITY)
@@ -78,7 +72,7 @@ def main(job: InferenceJob) -> None:
     def once() -> Answer:
         return {"seconds": opened.run(jpeg.getvalue()).seconds, "peak_megabytes": peak_megabytes()}
 
-    serve({**about, "runtime": opened.name, "megabytes": opened.megabytes}, once)
+    serve({"runtime": opened.name, "megabytes": opened.megabytes}, once)
 
 
 def give_back() -> None:

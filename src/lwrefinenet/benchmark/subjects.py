@@ -34,6 +34,14 @@ class Subject:
     def parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
+    def score(self) -> dict[str, Any]:
+        """`score` (mean IoU, 0-1) and `score_protocol` as the weights state them, on test if they do; empty for none."""
+        stated = [score for score in self.meta.scores if score.metric == "mean_iou"]
+        if not stated:
+            return {}
+        chosen = next((score for score in stated if score.protocol.partition(",")[0].endswith(" test")), stated[0])
+        return {"score": chosen.value, "score_protocol": chosen.protocol.partition(",")[0]}
+
     @torch.inference_mode()
     def macs(self, height: int, width: int) -> int:
         """Multiplications with addition for one picture, of convolutions and products of matrices."""
@@ -57,15 +65,11 @@ def open_subject(name: str) -> Subject:
     return Subject(Path(name).name, model, meta, trained=True)
 
 
-def scores_of(name: str) -> dict[str, Any]:
-    """`score` (mean IoU, 0-1) and `score_protocol` of weights, as their file states them, on test if it does; empty for none."""
-    if name in MODELS or name.partition(":")[0] in PEERS:
-        return {}
-    stated = [score for score in weights.read_meta(name).scores if score.metric == "mean_iou"]
-    if not stated:
-        return {}
-    chosen = next((score for score in stated if score.protocol.partition(",")[0].endswith(" test")), stated[0])
-    return {"score": chosen.value, "score_protocol": chosen.protocol.partition(",")[0]}
+def facts_of(name: str, size: tuple[int, int]) -> dict[str, Any]:
+    """`parameters`, `macs` for a picture of size (height, width), whether it is `trained`, and its `score` if it states one."""
+    subject = open_subject(name)
+    about = {"parameters": subject.parameters, "macs": subject.macs(*size), "trained": subject.trained}
+    return {**about, **subject.score()}
 
 
 class Padded(nn.Module):

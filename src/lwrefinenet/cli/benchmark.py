@@ -95,13 +95,10 @@ def _inference(
 ) -> dict[str, Any]:
     from lwrefinenet.benchmark.backends import check_backend, usual_backends
     from lwrefinenet.benchmark.inference import inference_speed
-    from lwrefinenet.benchmark.subjects import open_subject, scores_of
 
     chosen = backends or usual_backends()
     for backend in chosen:
         check_backend(backend)
-    for name in names:
-        open_subject(name)  # a name that is not known is complained of here, not by another process
     result = inference_speed(
         names,
         chosen,
@@ -112,8 +109,6 @@ def _inference(
         batch=batch,
         watch=lambda it: watched(it, what="pictures by turns", total=rounds),
     )
-    for name, subject in result["subjects"].items():
-        subject.update(scores_of(name))
     inference_speed_report(result)
     if plot is not None:
         from lwrefinenet.benchmark.accuracy_plot import accuracy_plot

@@ -18,6 +18,11 @@ PROBE = (1, 3, 64, 64)  # any picture shows which batch norm follows which convo
 BAND_VALUES = 2**19  # of a map that is pooled, at a time
 
 
+def fused(network: nn.Module) -> nn.Module:
+    """A copy for inference that gives equal logits faster: batch norms folded, 1x1 pairs merged, a faster exact max-pool."""
+    return with_fast_pooling(fold(network))
+
+
 def fold(network: nn.Module) -> nn.Module:
     """A copy for inference: batch norms folded into the convolutions before them, stacked 1x1 convolutions merged.
 
