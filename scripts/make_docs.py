@@ -1,17 +1,23 @@
-"""Write the pages of docs/ that follow from the code: docs/recipe.md, from the fields of a recipe.
+"""Write what follows from code and results: docs/recipe.md, from the fields of a recipe, and the README's table of speeds.
 
 python scripts/make_docs.py
 """
 
+import json
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 from lwrefinenet.files import write_atomically
 from lwrefinenet.training.recipe import Recipe
 from lwrefinenet.training.recipe_values import to_toml
 
-PAGE = Path(__file__).parents[1] / "docs" / "recipe.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "recipe.md"
+README = ROOT / "README.md"
+SPEED = ROOT / "results" / "inference.json"
+TABLE_BEGINS, TABLE_ENDS = "<!-- written by make bench -->\n", "<!-- end -->"
+LEDGER = ("decode", "prepare", "network", "tail", "colour")
 HEAD = """# The fields of a recipe
 
 A recipe is a flat TOML file: one line for each field that differs from its default. An unknown field is an error that names the
@@ -46,5 +52,30 @@ def _kind(kind: object) -> str:
     return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}[text]
 
 
+def speed_table(result: dict[str, Any]) -> str:
+    """The ledger of every network in every way, as Markdown; result: of `lwrefinenet benchmark --output`."""
+    heads = ("network", "runtime", *LEDGER, "together (p95)", "ratio", "labels", "file", "memory")
+    rows = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for name, subject in result["subjects"].items():
+        for way, found in subject["ways"].items():
+            parts = [f"{found['milliseconds'][part]['p50']:.1f}" for part in LEDGER]
+            whole = f"**{found['end_to_end']['p50']:.0f}** ({found['end_to_end']['p95']:.0f})"
+            ratio = f"{found['ratio']:.1f}x" if "ratio" in found else ""
+            sizes = f"{found['megabytes']:.1f} MB", f"{found['peak_megabytes']:.0f} MB"
+            cells = (f"`{name}`", way, *parts, whole, ratio, f"{100 * found['equal_labels']:.3f} %", *sizes)
+            rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def with_speed_table(readme: str) -> str:
+    """The README with the table of the last `make bench` between its two marks."""
+    before, _, rest = readme.partition(TABLE_BEGINS)
+    _, mark, after = rest.partition(TABLE_ENDS)
+    if not mark:
+        raise ValueError(f"{README}: the marks of the table of speeds are not there.")
+    return before + TABLE_BEGINS + speed_table(json.loads(SPEED.read_text())) + mark + after
+
+
 if __name__ == "__main__":
     write_atomically(PAGE, recipe_page().encode())
+    write_atomically(README, with_speed_table(README.read_text()).encode())
