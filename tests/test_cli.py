@@ -296,8 +296,12 @@ def test_benchmark_shows_where_the_time_goes_and_draws_score_against_time(run, t
 
 def test_export_says_how_equal_the_file_is_and_predict_takes_it(run, tmp_path, picture, tiny_weights, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, out, _ = run("export", tiny_weights, "--format", "openvino", "--pictures", picture)
+    code, out, _ = run("export", tiny_weights, "--format", "openvino", "--pictures", picture, "--report", "report.json")
     assert code == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["parity"]["equal_pixels"] == 1
+    assert (report["files"], report["precision"]) == (["tiny.fp32.xml", "tiny.fp32.bin"], "fp32")
+    assert "machine" in report
     assert re.search(r"Pixels with the same class as in PyTorch: 100\.000% \(640x480 ", out)
     assert "Wrote tiny.fp32.xml and tiny.fp32.bin: " in out
     code, out, _ = run("predict", picture, "--weights", "tiny.fp32.xml")

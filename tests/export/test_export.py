@@ -11,7 +11,7 @@ from lwrefinenet import weights
 from lwrefinenet.errors import UsageError, WeightsError
 from lwrefinenet.export import export as exporting
 from lwrefinenet.export.export import PICTURE, export_weights
-from lwrefinenet.export.formats import Format
+from lwrefinenet.export.formats import SUFFIXES, Format
 from lwrefinenet.export.parity import SIZES, measure
 from lwrefinenet.predict import Predictor
 from lwrefinenet.runtimes import onnx_runtime, openvino_runtime
@@ -19,6 +19,12 @@ from lwrefinenet.runtimes.deployable import Deployable
 from tests.tiny import TINY_META, build_tiny
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "street.jpg"
+
+
+def test_the_command_offers_every_format():
+    from lwrefinenet.cli.export import ExportFormat
+
+    assert {each.value for each in ExportFormat} == set(SUFFIXES)
 
 
 @pytest.fixture

@@ -64,6 +64,7 @@ def test_int8_keeps_the_score_and_says_what_it_cost(tmp_path, learnt, shapes, na
     assert not report.mixed
     assert report.after.per_class_iou.keys() == report.before.per_class_iou.keys()
     assert exported.export.int8["before"] == report.before.mean_iou
+    assert exported.to_dict()["int8"]["per_class_iou"]["after"] == report.after.per_class_iou
     assert exported.parity.equal_pixels > 0.9
     predictor = Predictor.from_weights(tmp_path / name)
     assert "int8" in predictor.network.name

@@ -1,5 +1,6 @@
 """`lwrefinenet export`: weights become a file for another runtime, proven equal."""
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,9 @@ from lwrefinenet.data.stages import parse_data_arguments
 from lwrefinenet.errors import UsageError
 from lwrefinenet.export.export import Quantise, export_weights
 from lwrefinenet.export.formats import SUFFIXES, Format
+from lwrefinenet.files import write_atomically
 from lwrefinenet.predict_files import expand_inputs
+from lwrefinenet.provenance import provenance
 
 
 class ExportFormat(StrEnum):
@@ -53,6 +56,7 @@ def export(
     split: Annotated[str, typer.Option(help="int8: the split of --data that is scored.")] = "val",
     max_drop: Annotated[float, typer.Option(help="int8: points of mean IoU that it may cost at most.", min=0)] = 0.5,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Also write what was measured to this file, as JSON.")] = None,
 ) -> None:
     """Write weights as one graph from uint8 picture to uint8 mask, and prove that it gives the same mask as PyTorch."""
     form = Format.named(format_.value, precision.value)
@@ -73,6 +77,8 @@ def export(
         quantise=quantise,
     )
     parity_report(exported)
+    if report is not None:
+        write_atomically(report, (json.dumps({**exported.to_dict(), **provenance()}, indent=2) + "\n").encode())
 
 
 def _quantiser(form: Format, calibration: list[str] | None, data: str | None, split: str, max_drop: float) -> Quantise:

@@ -3,7 +3,7 @@
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,6 +43,10 @@ class Exported:
     @property
     def megabytes(self) -> float:
         return sum(file.stat().st_size for file in self.files) / 1e6
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was written, how, and what was measured of it, ready for JSON."""
+        return {"files": [file.name for file in self.files], "megabytes": self.megabytes, **asdict(self.export)}
 
 
 def export_weights(

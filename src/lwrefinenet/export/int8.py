@@ -60,7 +60,8 @@ class Int8Report:
     def to_dict(self) -> dict[str, Any]:
         """As it stands in the file."""
         scores = {"before": self.before.mean_iou, "after": self.after.mean_iou, "mixed": self.mixed}
-        return {**scores, "protocol": str(self.before.protocol)}
+        per_class = {"before": self.before.per_class_iou, "after": self.after.per_class_iou}
+        return {**scores, "per_class_iou": per_class, "protocol": str(self.before.protocol)}
 
 
 def quantise(
