@@ -27,6 +27,7 @@ DESIGNS = {  # backbone, width of the decoder, links of its chains, input scale
     "lite0 128x4": (LITE0, 128, 4, 1.0),
     "lite0 48x2": (LITE0, 48, 2, 1.0),
     "lite0 96x4 at 0.75": (LITE0, 96, 4, 0.75),
+    "lite0 64x4 at 0.8": (LITE0, 64, 4, 0.8),
     "lite0 64x4 at 0.75": (LITE0, 64, 4, 0.75),
     "lite0 48x2 at 0.75": (LITE0, 48, 2, 0.75),
     "lite0 48x2 at 0.5": (LITE0, 48, 2, 0.5),

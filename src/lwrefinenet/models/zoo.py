@@ -61,9 +61,9 @@ def rf_lw_nano_mobilenetv2(
 
 
 def rf_lw_nano_efficientnet_lite0(
-    num_classes: int = 21, *, decoder_channels: int = 96, decoder_links: int = 4, input_scale: float = 0.75
+    num_classes: int = 21, *, decoder_channels: int = 64, decoder_links: int = 4, input_scale: float = 0.8
 ) -> LightWeightRefineNet:
-    """EfficientNet-Lite0 on pictures at three quarters of their size, under a narrower decoder, for real time: 3.2 M parameters."""
+    """EfficientNet-Lite0 on pictures at four fifths of their size, under a narrow decoder, for real time: 3.1 M parameters."""
     return rf_lw(
         num_classes,
         backbone="tf_efficientnet_lite0",
