@@ -1,4 +1,4 @@
-"""Write what follows from code and results: docs/recipe.md, from the fields of a recipe, and the README's table of speeds.
+"""Write what follows from code and results: docs/recipe.md from the fields of a recipe, the tables of README and docs/deploy.md.
 
 python scripts/make_docs.py
 """
@@ -13,10 +13,10 @@ from lwrefinenet.training.recipe import Recipe
 from lwrefinenet.training.recipe_values import to_toml
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "recipe.md"
-README = ROOT / "README.md"
-SPEED = ROOT / "results" / "inference.json"
-TABLE_BEGINS, TABLE_ENDS = "<!-- written by make bench -->\n", "<!-- end -->"
+RECIPE_FIELDS = ROOT / "docs" / "recipe.md"
+README, SPEED = ROOT / "README.md", ROOT / "results" / "inference.json"
+DEPLOY, CURVE = ROOT / "docs" / "deploy.md", ROOT / "results" / "nano_curve.json"
+TABLE_ENDS = "<!-- end -->"
 LEDGER = ("decode", "prepare", "network", "tail", "colour")
 HEAD = """# The fields of a recipe
 
@@ -67,15 +67,43 @@ def speed_table(result: dict[str, Any]) -> str:
     return "\n".join(rows) + "\n"
 
 
-def with_speed_table(readme: str) -> str:
-    """The README with the table of the last `make bench` between its two marks."""
-    before, _, rest = readme.partition(TABLE_BEGINS)
-    _, mark, after = rest.partition(TABLE_ENDS)
-    if not mark:
-        raise ValueError(f"{README}: the marks of the table of speeds are not there.")
-    return before + TABLE_BEGINS + speed_table(json.loads(SPEED.read_text())) + mark + after
+def curve_table(result: dict[str, Any]) -> str:
+    """The designs that were compared, as Markdown; result: of scripts/measure_curve.py."""
+    subjects = {**result["subjects"]}
+    milliseconds = {name: found["ways"][result["backend"]]["milliseconds"] for name, found in subjects.items()}
+    peer = milliseconds[next(name for name, found in subjects.items() if "design" not in found)]["network"]["p50"]
+    rows = [
+        "| design | mean IoU on val | parameters | G multiply-adds | network | of LR-ASPP |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, found in subjects.items():
+        network = milliseconds[name]["network"]["p50"]
+        score = f"{100 * found['score']:.1f} %" if "score" in found else ""
+        sizes = f"{found['parameters']:,} | {found['macs'] / 1e9:.2f}"
+        rows.append(f"| {name} | {score} | {sizes} | {network:.1f} ms | {network / peer:.2f} |")
+    return "\n".join(rows) + "\n"
+
+
+def with_table(page: str, begins: str, table: str) -> str:
+    """The page with a new table between the mark where it begins and the next mark where it ends."""
+    before, begun, rest = page.partition(begins)
+    _, ended, after = rest.partition(TABLE_ENDS)
+    if not begun or not ended:
+        raise ValueError(f"the marks {begins!r} and {TABLE_ENDS!r} are not in the page.")
+    return before + begun + table + ended + after
+
+
+def pages() -> dict[Path, str]:
+    """Every page that is written, with its whole text."""
+    speed = speed_table(json.loads(SPEED.read_text()))
+    curve = curve_table(json.loads(CURVE.read_text()))
+    return {
+        RECIPE_FIELDS: recipe_page(),
+        README: with_table(README.read_text(), "<!-- written by make bench -->\n", speed),
+        DEPLOY: with_table(DEPLOY.read_text(), "<!-- written by scripts/make_docs.py -->\n", curve),
+    }
 
 
 if __name__ == "__main__":
-    write_atomically(PAGE, recipe_page().encode())
-    write_atomically(README, with_speed_table(README.read_text()).encode())
+    for page, text in pages().items():
+        write_atomically(page, text.encode())

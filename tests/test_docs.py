@@ -17,13 +17,15 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
-def test_the_page_of_recipe_fields_is_what_the_script_writes():
+def test_pages_are_what_the_script_writes_from_code_and_results():
     spec = importlib.util.spec_from_file_location("make_docs", ROOT / "scripts" / "make_docs.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    page = (ROOT / "docs" / "recipe.md").read_text()
-    assert page == script.recipe_page(), "run python scripts/make_docs.py"
-    assert all(f"| `{entry.name}` |" in page for entry in fields(Recipe))
+    pages = script.pages()
+    assert {path.name for path in pages} == {"recipe.md", "README.md", "deploy.md"}
+    for path, text in pages.items():
+        assert path.read_text() == text, f"{path}: run python scripts/make_docs.py"
+    assert all(f"| `{entry.name}` |" in pages[script.RECIPE_FIELDS] for entry in fields(Recipe))
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda path: path.name)

@@ -52,7 +52,7 @@ def rf_lw_efficientnet_lite2(num_classes: int = 21, *, decoder_channels: int = 2
 def rf_lw_nano_mobilenetv2(
     num_classes: int = 21, *, decoder_channels: int = 48, decoder_links: int = 2, input_scale: float = 1.0
 ) -> LightWeightRefineNet:
-    """MobileNet-v2 under a narrow decoder with short chains, for real time: 2.0 M parameters."""
+    """MobileNet-v2 under a narrow decoder with short chains, for real time: 1.9 M parameters."""
     backbone = MobileNetV2Features()
     decoder = RefineNetDecoder(
         backbone.channels, level_sizes=(2, 2, 1, 1), channels=(decoder_channels,) * 4, links=(decoder_links,) * 4
