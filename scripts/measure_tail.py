@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from lwrefinenet.files import write_atomically
-from lwrefinenet.images import colour_table, read_picture
+from lwrefinenet.images import colour_table, coloured, read_picture
 from lwrefinenet.labels import voc_palette
 from lwrefinenet.predict import Predictor
 from lwrefinenet.provenance import provenance
@@ -29,7 +29,9 @@ from lwrefinenet.upsample import labels_at
 CLASSES = 21
 SIZE = (468, 625)
 LARGE, LARGE_CLASSES = (3000, 4000), 60
-COLOURS = colour_table(voc_palette(CLASSES), 255)
+LARGE_WAYS = {"usual": None, "whole": 0}  # by the tile that the Predictor is given
+PALETTE = voc_palette(CLASSES)
+COLOURS = colour_table(PALETTE, 255)
 
 
 def main() -> None:
@@ -40,20 +42,23 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--large", choices=("whole", "tiled"))
+    parser.add_argument("--large", choices=tuple(LARGE_WAYS))
     arguments = parser.parse_args()
     if arguments.large:
-        print(large_picture(arguments.weights, arguments.pictures, tiled=arguments.large == "tiled"))
+        print(large_picture(arguments.weights, arguments.pictures, LARGE_WAYS[arguments.large]))
         return
     files = sorted(arguments.pictures.iterdir())[: arguments.count]
     result = {
         "what": f"seconds from logits of {CLASSES} classes to colours, {SIZE[1]}x{SIZE[0]}, medians over pictures and rounds",
         "logits": f"the first {CLASSES} classes of {arguments.weights} on {len(files)} pictures",
-        "ways": {"ours": "label_cells, np.take", "published": "cv2 bicubic, argmax, colours by index"},
+        "ways": {
+            "ours": "label_cells, then the palette by Pillow",
+            "published": "cv2 bicubic, argmax, colours by index",
+        },
         **tail_times(arguments.weights, files, arguments.rounds),
         "large": {
             "what": f"peak memory of a process that predicts {LARGE[1]}x{LARGE[0]} pixels with {LARGE_CLASSES} classes, megabytes",
-            **{way: measured_apart(way, arguments) for way in ("whole", "tiled")},
+            **{way: measured_apart(way, arguments) for way in LARGE_WAYS},
         },
         **provenance(),
     }
@@ -83,7 +88,7 @@ def tail_times(weights: str, files: list[Path], rounds: int) -> dict[str, object
 
 def ours(logits: torch.Tensor) -> np.ndarray:
     """(1, C, h, w) logits to (H, W, 3) colours, as the package does it."""
-    return np.take(COLOURS, labels_at(logits, SIZE)[0].numpy(), axis=0)
+    return coloured(labels_at(logits, SIZE)[0].numpy(), PALETTE)
 
 
 def published(logits: torch.Tensor) -> np.ndarray:
@@ -106,15 +111,14 @@ def measured_apart(way: str, arguments: argparse.Namespace) -> float:
     return float(subprocess.run([*command, "--large", way], check=True, capture_output=True, text=True).stdout)
 
 
-def large_picture(weights: str, pictures: Path, *, tiled: bool) -> float:
+def large_picture(weights: str, pictures: Path, tile: int | None) -> float:
     """Predict one picture, enlarged, with a head of as many classes; the most memory that this took."""
     height, width = LARGE
     pixels = np.array(PIL.Image.fromarray(read_picture(sorted(pictures.iterdir())[0]).pixels).resize((width, height)))
-    predictor = Predictor.from_weights(weights, device="cpu", runtime="pytorch", tile=1024 if tiled else None)
-    network = predictor.network.network if tiled else predictor.network
-    head = network.model.head
-    wider = torch.nn.Conv2d(head.in_channels, LARGE_CLASSES, head.kernel_size, padding=head.padding)
-    network.model.head = wider.to(memory_format=torch.channels_last)
+    predictor = Predictor.from_weights(weights, device="cpu", runtime="pytorch", tile=tile)
+    model = predictor.network.model
+    wider = torch.nn.Conv2d(model.head.in_channels, LARGE_CLASSES, model.head.kernel_size, padding=model.head.padding)
+    model.head = wider.to(memory_format=torch.channels_last)
     predictor.predict_mask(pixels)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

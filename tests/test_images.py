@@ -9,7 +9,7 @@ import pytest
 from PIL import ImageOps
 
 from lwrefinenet.errors import DataError, ImageError, UsageError
-from lwrefinenet.images import as_stored, encode_mask, encode_picture, read_mask, read_picture, upright
+from lwrefinenet.images import as_stored, coloured, encode_mask, encode_picture, read_mask, read_picture, upright
 
 ORIENTATIONS = range(1, 9)
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -331,3 +331,9 @@ def test_a_png_is_lossless_a_jpeg_close_and_other_suffixes_are_refused(pixels):
     assert np.abs(decoded - red).max() <= 3
     with pytest.raises(UsageError, match=r"not '\.webp'"):
         encode_picture(pixels, ".webp")
+
+
+def test_a_coloured_mask_has_the_colours_of_the_palette_and_white_where_it_is_ignored():
+    mask = np.array([[0, 1], [255, 2]], np.uint8)
+    found = coloured(mask, ((1, 2, 3), (4, 5, 6)))
+    assert found.tolist() == [[[1, 2, 3], [4, 5, 6]], [[255, 255, 255], [0, 0, 0]]]

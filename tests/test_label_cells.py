@@ -46,6 +46,12 @@ def test_the_part_that_is_compiled_says_the_same_in_python(monkeypatch):
     assert torch.equal(label_cells.label_cells(logits, (29, 34)), compiled)
 
 
+def test_noise_in_which_every_class_may_win_is_labelled_right():
+    logits = torch.randn(1, 30, 40, 50, generator=torch.Generator().manual_seed(0))
+    expected = F.interpolate(logits, size=(163, 201), mode="bilinear", align_corners=False).argmax(1)[0]
+    assert (label_cells.label_cells(logits[0], (163, 201)) == expected).float().mean() >= 0.9999
+
+
 def test_equal_values_give_the_first_class_as_argmax_does():
     assert label_cells.label_cells(torch.zeros(4, 3, 3), (12, 12)).unique().tolist() == [0]
 

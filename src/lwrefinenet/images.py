@@ -175,6 +175,15 @@ def colour_table(palette: Sequence[tuple[int, int, int]], ignore_index: int) -> 
     return table
 
 
+def coloured(
+    mask: NDArray[np.uint8], palette: Sequence[tuple[int, int, int]], *, ignore_index: int = 255
+) -> NDArray[np.uint8]:
+    """(H, W) class indices -> (H, W, 3) RGB in the colours of the palette; white for the ignore index."""
+    image = PIL.Image.fromarray(np.ascontiguousarray(mask))
+    image.putpalette(colour_table(palette, ignore_index).tobytes())
+    return np.asarray(image.convert("RGB"))
+
+
 def encode_picture(pixels: NDArray[np.uint8], suffix: str) -> bytes:
     """(H, W, 3) RGB as PNG (".png", lossless) or JPEG (".jpg", ".jpeg"; quality 92, full colour resolution)."""
     if suffix.lower() not in WRITABLE_SUFFIXES:

@@ -25,21 +25,24 @@ def label_cells(logits: Tensor, size: Sequence[int]) -> Tensor:
     `interpolate(logits, size).argmax(0)` up to the rounding of ties.  ImportError without numba.
     """
     cells = logits.permute(1, 2, 0).contiguous().numpy()
-    rows, columns = (_pairs(length, wanted) for length, wanted in zip(cells.shape[:2], size, strict=True))
     labels = np.empty(tuple(size), np.uint8)
+    rows, columns = (_pairs(length, wanted) for length, wanted in zip(cells.shape[:2], size, strict=True))
     _compiled()(cells, *rows, *columns, labels)
     return torch.from_numpy(labels)
 
 
-def _pairs(length: int, new_length: int) -> tuple[Places, Places, Floats]:
-    """For each new place the two old ones that it lies between, and how far it is on the way to the second, 0-1."""
+def _pairs(length: int, new_length: int) -> tuple[Places, Places, Floats, Places]:
+    """For each new place the two old ones that it lies between, how far it is on the way to the second, 0-1, and where the new
+    places begin that lie between the next two; last, their number.
+    """
     centre = (np.arange(new_length, dtype=np.float32) + np.float32(0.5)) * np.float32(length / new_length) - np.float32(
         0.5
     )
     first = np.floor(centre)
     way = (centre - first).astype(np.float32)
     places = first.astype(np.int64)
-    return places.clip(0, length - 1), (places + 1).clip(0, length - 1), way
+    edges = np.concatenate([[0], np.flatnonzero(np.diff(places)) + 1, [new_length]])
+    return places.clip(0, length - 1), (places + 1).clip(0, length - 1), way, edges
 
 
 @cache
@@ -60,9 +63,11 @@ def _label(
     tops: Places,
     bottoms: Places,
     down: Floats,
+    row_edges: Places,
     lefts: Places,
     rights: Places,
     across: Floats,
+    column_edges: Places,
     labels: Labels,
 ) -> None:  # pragma: no cover - compiled
     """Fill `labels` (H, W) from `cells` (h, w, C); in the part of Python that numba compiles."""
@@ -75,19 +80,42 @@ def _label(
                 if cells[row, column, k] > highest:
                     winner, highest = k, cells[row, column, k]
             best[row, column] = winner
-    for y in range(labels.shape[0]):
-        top, bottom, v = tops[y], bottoms[y], down[y]
-        for x in range(labels.shape[1]):
-            left, right, u = lefts[x], rights[x], across[x]
-            agreed = best[top, left]
-            if agreed == best[top, right] and agreed == best[bottom, left] and agreed == best[bottom, right]:
-                labels[y, x] = agreed
+    candidates = np.empty(classes, np.int64)
+    starts, ends = np.empty(classes, np.float32), np.empty(classes, np.float32)
+    for i in range(len(row_edges) - 1):
+        y0, y1 = row_edges[i], row_edges[i + 1]
+        top, bottom = tops[y0], bottoms[y0]
+        for j in range(len(column_edges) - 1):
+            x0, x1 = column_edges[j], column_edges[j + 1]
+            left, right = lefts[x0], rights[x0]
+            a, b, c, d = best[top, left], best[top, right], best[bottom, left], best[bottom, right]
+            if a == b and a == c and a == d:
+                for y in range(y0, y1):
+                    for x in range(x0, x1):
+                        labels[y, x] = a
                 continue
-            winner, highest = 0, -np.inf
+            # Whatever another class beats in all four corners is beaten everywhere between them.
+            count = 0
+            p, q, r, s = cells[top, left], cells[top, right], cells[bottom, left], cells[bottom, right]
             for k in range(classes):
-                start = cells[top, left, k] * (1 - v) + cells[bottom, left, k] * v
-                end = cells[top, right, k] * (1 - v) + cells[bottom, right, k] * v
-                value = start * (1 - u) + end * u
-                if value > highest:
-                    winner, highest = k, value
-            labels[y, x] = winner
+                beaten = p[a] > p[k] and q[a] > q[k] and r[a] > r[k] and s[a] > s[k]
+                beaten = beaten or (p[b] > p[k] and q[b] > q[k] and r[b] > r[k] and s[b] > s[k])
+                beaten = beaten or (p[c] > p[k] and q[c] > q[k] and r[c] > r[k] and s[c] > s[k])
+                beaten = beaten or (p[d] > p[k] and q[d] > q[k] and r[d] > r[k] and s[d] > s[k])
+                if not beaten:
+                    candidates[count] = k
+                    count += 1
+            for y in range(y0, y1):
+                v = down[y]
+                for n in range(count):
+                    k = candidates[n]
+                    starts[n] = p[k] * (1 - v) + r[k] * v
+                    ends[n] = q[k] * (1 - v) + s[k] * v
+                for x in range(x0, x1):
+                    u = across[x]
+                    winner, highest = 0, -np.inf
+                    for n in range(count):
+                        value = starts[n] * (1 - u) + ends[n] * u
+                        if value > highest:
+                            winner, highest = candidates[n], value
+                    labels[y, x] = winner

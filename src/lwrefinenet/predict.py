@@ -1,5 +1,6 @@
 """From a picture to its mask: the Predictor and its result."""
 
+import logging
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +22,10 @@ from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.runtimes.choose import open_network
 from lwrefinenet.runtimes.network import Network
 from lwrefinenet.runtimes.pytorch_runtime import PyTorchNetwork
-from lwrefinenet.runtimes.tiles import TiledNetwork, check_tile
+from lwrefinenet.runtimes.tiles import USUAL_TILE, USUALLY_WHOLE, TiledNetwork, check_tile
 from lwrefinenet.upsample import RESIZES, labels_at
+
+logger = logging.getLogger("lwrefinenet")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +70,18 @@ class Predictor:
     """A network on some runtime, and the meaning of its weights.
 
     resize: how logits are brought to the picture's size, "bilinear" or "bicubic" (as published); UsageError for anything else.
+    large: what sees pictures above 10 million pixels; None: the network, as it sees all others.
     """
 
-    def __init__(self, network: Network, meta: WeightsMeta, *, resize: str = "bilinear") -> None:
+    def __init__(
+        self, network: Network, meta: WeightsMeta, *, resize: str = "bilinear", large: Network | None = None
+    ) -> None:
         if resize not in RESIZES:
             raise UsageError(f"resize is {resize!r}; expected {' or '.join(RESIZES)}.")
         self.network = network
         self.meta = meta
         self.resize = resize
+        self.large = large or network
 
     @classmethod
     def from_weights(
@@ -91,15 +98,19 @@ class Predictor:
         """A Predictor with named weights (see `lwrefinenet models`), those of a file, or an exported .onnx or .xml file.
 
         device: auto (cuda, then mps, then cpu), cpu, cuda, cuda:N or mps.  runtime, precision and compile: as `open_network`.
-        tile: side of the overlapping tiles in which larger pictures are seen, in pixels.  Errors as `open_network` and
-        `weights.load`.
+        tile: side of the overlapping tiles in which larger pictures are seen, in pixels; 0: pictures are never cut; None: on a CPU
+        those above 10 million pixels are, in tiles of 1024, so that they fit into memory.
+        Errors as `open_network` and `weights.load`.
         """
-        if tile is not None:
+        if tile:
             check_tile(tile)
         network, meta = open_network(
             name_or_path, resolve_device(device), runtime=runtime, precision=precision, compiled=compile
         )
-        return cls(network if tile is None else TiledNetwork(network, tile), meta, resize=resize)
+        if tile:
+            return cls(TiledNetwork(network, tile), meta, resize=resize)
+        cut = tile is None and network.device.type == "cpu"
+        return cls(network, meta, resize=resize, large=TiledNetwork(network, USUAL_TILE) if cut else None)
 
     @classmethod
     def from_model(
@@ -133,13 +144,24 @@ class Predictor:
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
         """images: (N, H, W, 3) uint8 RGB.  Returns float32 (N, C, ceil(H/4), ceil(W/4)) on the network's device."""
-        return self.network.logits(self.network.prepare(images))
+        network = self._network_for(images)
+        return network.logits(network.prepare(images))
+
+    def _network_for(self, images: Tensor) -> Network:
+        if self.large is self.network or images.shape[1] * images.shape[2] <= USUALLY_WHOLE:
+            return self.network
+        logger.info(
+            "A picture above %d million pixels: %s; --tile 0 for a whole.", USUALLY_WHOLE // 10**6, self.large.name
+        )
+        return self.large
 
     @torch.inference_mode()
     def _mask(self, pixels: NDArray[np.uint8], clock: "_Clock") -> NDArray[np.uint8]:
-        prepared = self.network.prepare(torch.from_numpy(pixels)[None])
+        images = torch.from_numpy(pixels)[None]
+        network = self._network_for(images)
+        prepared = network.prepare(images)
         clock.lap("prepare")
-        logits = self.network.logits(prepared)
+        logits = network.logits(prepared)
         clock.lap("network")
         mask: NDArray[np.uint8] = labels_at(logits, pixels.shape[:2], self.resize)[0].cpu().numpy()
         clock.lap("upsample+argmax")

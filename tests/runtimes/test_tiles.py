@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from lwrefinenet import predict, weights
 from lwrefinenet.errors import UsageError
 from lwrefinenet.predict import Predictor
 from lwrefinenet.runtimes.tiles import TiledNetwork
@@ -79,3 +80,28 @@ def test_tiles_of_a_trained_network_agree_with_the_whole_picture_nearly_everywhe
 def test_an_overlap_out_of_range_is_misuse(overlap):
     with pytest.raises(UsageError, match=f"an overlap of {overlap} is out of range"):
         TiledNetwork(MeanColour(), 256, overlap)
+
+
+@pytest.fixture
+def large_above_100x100(monkeypatch, tiny_model, tiny_meta, tmp_path):
+    """Weights, with pictures of more than 100x100 pixels as large ones."""
+    monkeypatch.setattr(predict, "USUALLY_WHOLE", 100 * 100)
+    monkeypatch.setattr(predict, "USUAL_TILE", 128)
+    weights.save(tmp_path / "tiny.safetensors", tiny_model, tiny_meta)
+    return tmp_path / "tiny.safetensors"
+
+
+def test_large_pictures_are_cut_unasked_on_a_cpu_and_it_is_said(large_above_100x100, caplog):
+    caplog.set_level("INFO")
+    usual = Predictor.from_weights(large_above_100x100, device="cpu", runtime="pytorch")
+    tiled = Predictor.from_weights(large_above_100x100, device="cpu", runtime="pytorch", tile=128)
+    whole = Predictor.from_weights(large_above_100x100, device="cpu", runtime="pytorch", tile=0)
+    small, large = (
+        torch.randint(256, (1, size, 200, 3), generator=torch.Generator().manual_seed(0)).byte() for size in (50, 150)
+    )
+    assert torch.equal(usual.logits(small), whole.logits(small))
+    assert not caplog.records
+    assert torch.equal(usual.logits(large), tiled.logits(large))
+    assert not torch.equal(usual.logits(large), whole.logits(large))
+    assert "in tiles of 128x128; --tile 0 for a whole" in caplog.text
+    np.testing.assert_array_equal(usual.predict_mask(large[0].numpy()), tiled.predict_mask(large[0].numpy()))

@@ -14,7 +14,7 @@ import PIL.Image
 import torch
 from torch import Tensor, nn
 
-from lwrefinenet.images import colour_table, encode_mask, read_picture
+from lwrefinenet.images import colour_table, coloured, encode_mask, read_picture
 from lwrefinenet.labels import Colour
 from lwrefinenet.preprocess import Preprocess
 from lwrefinenet.runtimes.network import Network
@@ -52,7 +52,6 @@ def our_pipeline(network: Network, palette: tuple[Colour, ...], batch: int = 1) 
 
     batch: the network is shown so many copies of the picture at once; the other parts have one.
     """
-    colours = colour_table(palette, 255)
 
     @torch.inference_mode()
     def run(content: bytes) -> Passage:
@@ -66,7 +65,7 @@ def our_pipeline(network: Network, palette: tuple[Colour, ...], batch: int = 1) 
         with passage.part("tail"):
             passage.mask = labels_at(passage.logits[:1], pixels.shape[:2])[0].cpu().numpy()
         with passage.part("colour"):
-            np.take(colours, passage.mask, axis=0)
+            coloured(passage.mask, palette)
         with passage.part("encode"):
             encode_mask(passage.mask, palette)
         return passage

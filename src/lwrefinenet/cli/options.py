@@ -40,7 +40,12 @@ CompileOption = Annotated[
     bool, typer.Option("--compile", help="PyTorch: compile the network for each size of pictures, once per start.")
 ]
 TileOption = Annotated[
-    int | None, typer.Option(help="See larger pictures in overlapping tiles with this side, in pixels.", min=1)
+    int | None,
+    typer.Option(
+        help="See larger pictures in overlapping tiles with this side, in pixels; 0: never. By default 1024 above 10 million "
+        "pixels on a CPU.",
+        min=0,
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda[:n] or mps.")]
 ResizeOption = Annotated[Resize, typer.Option(help="How logits are resized; bicubic is the published behaviour.")]

@@ -12,6 +12,10 @@ STRIDE = 32  # pixels: tiles begin where the coarsest cells of the whole picture
 CELL = 4  # pixels of a cell of logits
 SMALLEST_TILE = 128
 OVERLAP = 0.25
+USUAL_TILE, USUALLY_WHOLE = (
+    1024,
+    10_000_000,
+)  # pixels: what a CPU's memory is spared, and what is not cut unless asked for
 
 
 def check_tile(tile: int, overlap: float = OVERLAP) -> None:
