@@ -56,7 +56,7 @@ def main() -> None:
     for name, run in runs.items():
         speed["subjects"][name].update(learnt(name, run))
     if arguments.plot:
-        write_atomically(arguments.plot, accuracy_plot(speed, arguments.backend))
+        write_atomically(arguments.plot, accuracy_plot(speed))
     result = {"recipe": RECIPE.name, "backend": arguments.backend, **speed, **provenance()}
     write_atomically(arguments.output, (json.dumps(result, indent=2) + "\n").encode())
     for name, subject in speed["subjects"].items():

@@ -5,13 +5,15 @@ python scripts/measure_tail.py rf_lw_efficientnet_lite0.nyu --pictures DIR --out
 
 import argparse
 import json
-import resource
+import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -19,9 +21,11 @@ import PIL.Image
 import torch
 import torch.nn.functional as F
 
+from lwrefinenet import weights
+from lwrefinenet.benchmark.inference_process import forget_peak, give_back, peak_megabytes
 from lwrefinenet.files import write_atomically
 from lwrefinenet.images import colour_table, coloured, read_picture
-from lwrefinenet.labels import voc_palette
+from lwrefinenet.labels import LabelSet, voc_palette
 from lwrefinenet.predict import Predictor
 from lwrefinenet.provenance import provenance
 from lwrefinenet.upsample import labels_at
@@ -111,16 +115,27 @@ def measured_apart(way: str, arguments: argparse.Namespace) -> float:
     return float(subprocess.run([*command, "--large", way], check=True, capture_output=True, text=True).stdout)
 
 
-def large_picture(weights: str, pictures: Path, tile: int | None) -> float:
+def large_picture(name: str, pictures: Path, tile: int | None) -> float:
     """Predict one picture, enlarged, with a head of as many classes; the most memory that this took."""
     height, width = LARGE
     pixels = np.array(PIL.Image.fromarray(read_picture(sorted(pictures.iterdir())[0]).pixels).resize((width, height)))
-    predictor = Predictor.from_weights(weights, device="cpu", runtime="pytorch", tile=tile)
-    model = predictor.network.model
-    wider = torch.nn.Conv2d(model.head.in_channels, LARGE_CLASSES, model.head.kernel_size, padding=model.head.padding)
-    model.head = wider.to(memory_format=torch.channels_last)
-    predictor.predict_mask(pixels)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    model, meta = weights.load(name)
+    model.head = torch.nn.Conv2d(
+        model.head.in_channels, LARGE_CLASSES, model.head.kernel_size, padding=model.head.padding
+    )
+    classes = tuple(f"class {index}" for index in range(LARGE_CLASSES))
+    labels = LabelSet("large", classes, voc_palette(LARGE_CLASSES))
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "wider.safetensors"
+        weights.save(file, model, replace(meta, labels=labels))
+        os.environ["XDG_CACHE_HOME"] = folder
+        # What a start converts it does once; what is measured is every start after it.
+        Predictor.from_weights(file, device="cpu").predict_mask(pixels[:256, :256])
+        predictor = Predictor.from_weights(file, device="cpu", tile=tile)
+        give_back()
+        forget_peak()
+        predictor.predict_mask(pixels)
+    return peak_megabytes()
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def test_equal_values_give_the_first_class_as_argmax_does():
 def test_upsampling_takes_cells_where_numba_is_there_and_bands_where_not(monkeypatch):
     logits = smooth_logits(11, 30, 40)
     with_cells = upsample.labels_at(logits, (119, 160))
-    monkeypatch.setattr(upsample, "HAS_NUMBA", False)
+    monkeypatch.setattr(upsample, "has_numba", lambda: False)
     monkeypatch.setattr(upsample, "label_cells", lambda *_: pytest.fail("cells were taken"))
     in_bands = upsample.labels_at(logits, (119, 160))
     np.testing.assert_array_equal(with_cells.numpy(), in_bands.numpy())

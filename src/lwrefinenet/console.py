@@ -162,7 +162,13 @@ def inference_speed_report(result: dict[str, Any]) -> None:
         f"One picture of {width}x{height}, from JPEG bytes to colour mask; {result['threads']} threads, {result['rounds']} rounds."
     )
     for name, subject in result["subjects"].items():
-        say(f"{name}: {subject['parameters']:,} parameters, {subject['macs'] / 1e9:.2f} G multiply-adds")
+        known = "parameters" in subject
+        sizes = (
+            f"{subject['parameters']:,} parameters, {subject['macs'] / 1e9:.2f} G multiply-adds"
+            if known
+            else "exported"
+        )
+        say(f"{name}: {sizes}")
         parts = next(iter(subject["ways"].values()))["milliseconds"]
         times = _tight("ms", *parts, "sum", "p95", "ratio")
         others = _tight("", "labels", "MB", "peak MB", "runtime")
@@ -171,8 +177,8 @@ def inference_speed_report(result: dict[str, Any]) -> None:
             whole = timing["end_to_end"]
             ratio = f"{timing['ratio']:.1f}x" if "ratio" in timing else ""
             times.add_row(way, *shares, f"{whole['p50']:.1f}", f"{whole['p95']:.1f}", ratio)
-            sizes = f"{timing['megabytes']:.1f}", f"{timing['peak_megabytes']:.0f}"
-            others.add_row(way, f"{timing['equal_labels']:.3%}", *sizes, timing["runtime"])
+            megabytes = f"{timing['megabytes']:.1f}", f"{timing['peak_megabytes']:.0f}"
+            others.add_row(way, f"{timing['equal_labels']:.3%}", *megabytes, timing["runtime"])
         console.print(times, others)
     say(
         "Medians; sum: without encode, the mask's PNG; labels: pixels with the class of the first way, its logits resized "

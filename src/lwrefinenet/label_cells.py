@@ -31,6 +31,16 @@ def label_cells(logits: Tensor, size: Sequence[int]) -> Tensor:
     return torch.from_numpy(labels)
 
 
+@cache
+def has_numba() -> bool:
+    """Whether numba is there and works: it refuses versions of NumPy that it does not know."""
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
 def _pairs(length: int, new_length: int) -> tuple[Places, Places, Floats, Places]:
     """For each new place the two old ones that it lies between, how far it is on the way to the second, 0-1, and where the new
     places begin that lie between the next two; last, their number.

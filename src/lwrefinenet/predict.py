@@ -109,7 +109,7 @@ class Predictor:
         )
         if tile:
             return cls(TiledNetwork(network, tile), meta, resize=resize)
-        cut = tile is None and network.device.type == "cpu"
+        cut = tile is None and network.device.type == "cpu" and network.size is None
         return cls(network, meta, resize=resize, large=TiledNetwork(network, USUAL_TILE) if cut else None)
 
     @classmethod

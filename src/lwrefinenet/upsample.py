@@ -1,18 +1,16 @@
 """From logits to labels at the picture's own size: logits are resized, never labels, and in bounded memory."""
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lwrefinenet.label_cells import label_cells
+from lwrefinenet.label_cells import has_numba, label_cells
 
 RESIZES = ("bilinear", "bicubic")
 CPU_BAND_VALUES = 2**20
 GPU_BAND_VALUES = 2**26
-HAS_NUMBA = find_spec("numba") is not None
 
 
 def labels_at(
@@ -27,7 +25,7 @@ def labels_at(
     band_values: take bands, in which about so many resized logits exist at a time, 4 bytes each; it changes no label. By
     default what the cache of a processor holds, or enough to keep a GPU busy.
     """
-    if resize == "bilinear" and logits.device.type == "cpu" and band_values is None and HAS_NUMBA:
+    if resize == "bilinear" and logits.device.type == "cpu" and band_values is None and has_numba():
         return torch.stack([label_cells(one.float(), size) for one in logits])
     height, width = size
     band_values = band_values or (CPU_BAND_VALUES if logits.device.type == "cpu" else GPU_BAND_VALUES)

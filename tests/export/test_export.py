@@ -100,6 +100,21 @@ def test_a_broken_graph_does_not_pass_the_gate_and_leaves_no_file(tmp_path, tiny
     assert files_in(tmp_path / "out") == []
 
 
+def test_a_file_of_somebody_else_beside_it_is_not_overwritten_unasked(tmp_path, tiny_file):
+    (tmp_path / "best.bin").write_bytes(b"somebody's")
+    with pytest.raises(UsageError, match=r"best\.bin exists; give --overwrite"):
+        export_weights(tiny_file, tmp_path / "best.xml", Format.named("openvino", "fp32"))
+    assert (tmp_path / "best.bin").read_bytes() == b"somebody's"
+
+
+def test_logits_that_are_not_numbers_are_no_small_difference(tmp_path):
+    def broken(image):
+        return torch.zeros(image.shape[:3], dtype=torch.uint8), torch.full((1, 3, 8, 8), float("nan"))
+
+    found = measure(broken, build_tiny(), TINY_META.preprocess, [np.zeros((32, 32, 3), np.uint8)], "fp32", [(32, 32)])
+    assert found.logit_difference == float("inf")
+
+
 def test_what_was_there_stays_when_a_new_export_fails(tmp_path, tiny_file, broken):
     form = Format.named("openvino", "fp32")
     export_weights(tiny_file, tmp_path / "tiny.xml", form)
@@ -135,13 +150,19 @@ def test_a_static_export_is_proven_at_its_size(tmp_path, tiny_file):
 
 def test_it_is_proven_on_the_pictures_that_were_given(tmp_path, tiny_file, monkeypatch):
     seen = []
+
+    def noted(images):
+        for image in images:
+            seen.append(image)
+            yield image
+
     monkeypatch.setattr(
         exporting,
         "measure",
-        lambda run, model, prep, images, *rest: seen.append(images) or measure(run, model, prep, images, *rest),
+        lambda run, model, prep, images, *rest: measure(run, model, prep, noted(images), *rest),
     )
     export_weights(tiny_file, tmp_path / "t.xml", Format.named("openvino", "fp32"), pictures=[EXAMPLE, EXAMPLE])
-    assert len(seen[0]) == 2
+    assert len(seen) == 2
 
 
 def test_the_picture_of_the_package_is_that_of_the_examples():

@@ -1,11 +1,14 @@
 import copy
+import shutil
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lwrefinenet import weights
 from lwrefinenet.data.layouts import open_dataset
-from lwrefinenet.errors import UsageError, WeightsError
+from lwrefinenet.errors import DataError, UsageError, WeightsError
 from lwrefinenet.export import int8
 from lwrefinenet.export.export import export_weights
 from lwrefinenet.export.formats import Format
@@ -82,7 +85,6 @@ def spoilt(model, *arguments, **settings):
 
 
 def all_alike(graph):
-    import numpy as np
     import openvino as ov
 
     other = copy.deepcopy(graph)
@@ -97,11 +99,51 @@ def all_alike(graph):
 
 
 def test_layers_that_hurt_go_back_to_float32(tmp_path, learnt, shapes, monkeypatch):
-    monkeypatch.setattr(int8.nncf, "quantize", spoilt)
+    quantize = int8.nncf.quantize
+
+    def without_one(graph, pictures, validation, *, validation_fn, max_drop, drop_type, **settings):
+        """What accuracy control gives in the end: a layer that hurts is left out."""
+        one = next(node for node in graph.get_ops() if node.get_type_name() == "Convolution")
+        left_out = int8.nncf.IgnoredScope(names=[one.get_friendly_name()])
+        score, _ = validation_fn(graph, range(1))
+        assert score > 0.5
+        return quantize(graph, pictures, ignored_scope=left_out, **settings)
+
+    monkeypatch.setattr(
+        int8.nncf, "quantize", lambda *arguments, **settings: all_alike(quantize(*arguments, **settings))
+    )
+    monkeypatch.setattr(int8.nncf, "quantize_with_accuracy_control", without_one)
     _, report, said = export(learnt, tmp_path / "shapes.xml", shapes)
     assert report.mixed
     assert report.drop < 0.05
     assert any("putting back to float32 those that hurt most" in sentence for sentence in said)
+
+
+def test_where_no_layer_went_back_the_report_does_not_say_so(tmp_path, learnt, shapes, monkeypatch):
+    """Accuracy control, which scores for itself, may find nothing to put back."""
+    quantize = int8.nncf.quantize
+    monkeypatch.setattr(
+        int8.nncf, "quantize", lambda *arguments, **settings: all_alike(quantize(*arguments, **settings))
+    )
+    monkeypatch.setattr(
+        int8.nncf,
+        "quantize_with_accuracy_control",
+        lambda graph, pictures, *_, preset, subset_size, **__: quantize(
+            graph, pictures, preset=preset, subset_size=subset_size
+        ),
+    )
+    _, report, _ = export(learnt, tmp_path / "shapes.xml", shapes)
+    assert not report.mixed
+
+
+def test_a_split_without_labels_guards_nothing_and_is_refused(tmp_path, tmp_path_factory, learnt, shapes):
+    shapes = shutil.copytree(shapes, tmp_path_factory.mktemp("unlabelled") / "shapes")
+    for path in (shapes / "masks" / "val").glob("*.png"):
+        mask = np.full(np.asarray(Image.open(path)).shape, 255, np.uint8)
+        Image.fromarray(mask).save(path)
+    with pytest.raises(DataError, match="val: holds no labelled pixel to guard the score with"):
+        export(learnt, tmp_path / "shapes.xml", shapes)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_loss_above_the_limit_is_refused_and_leaves_no_file(tmp_path, learnt, shapes, monkeypatch):

@@ -1,5 +1,6 @@
 import copy
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
@@ -31,6 +32,7 @@ def picture(height, width):
 
 PADS_BY_SIZE = {"backbone": "tf_mobilenetv3_small_minimal_100"}
 ROUNDS_UP = {"backbone": "test_resnet"}  # in pools of 2x2
+PATCHES = {"backbone": "test_convnext"}  # pads pictures and cuts features
 RESIZES = {"backbone": "tf_mobilenetv3_small_minimal_100", "input_scale": 0.75}
 
 
@@ -78,7 +80,7 @@ def test_pytorch_openvino_and_onnx_runtime_give_the_same_masks(exported, tiny_fi
 
 
 @pytest.mark.parametrize("runtime", [openvino_runtime, onnx_runtime])
-@pytest.mark.parametrize("arguments", [PADS_BY_SIZE, ROUNDS_UP, RESIZES])
+@pytest.mark.parametrize("arguments", [PADS_BY_SIZE, ROUNDS_UP, PATCHES, RESIZES])
 def test_a_graph_takes_every_size_though_what_it_does_depends_on_it(arguments, tiny_meta, runtime):
     torch.manual_seed(0)
     model = create_model("rf_lw", 3, decoder_channels=8, **arguments).eval()
@@ -288,9 +290,42 @@ def test_a_conversion_that_changes_the_logits_is_not_kept(tiny_file, monkeypatch
         return convert(other)
 
     monkeypatch.setattr(kept.openvino_runtime, "to_graph", wrong)
-    with pytest.raises(RuntimeError, match="OpenVINO's logits differ from PyTorch's by"):
+    with pytest.raises(WeightsError, match="OpenVINO's logits are not those of PyTorch"):
         Predictor.from_weights(tiny_file, runtime="openvino")
     assert not (tmp_path / "cache").exists()
+
+
+def test_pytorch_is_taken_where_openvino_cannot_and_nobody_asked_for_it(tiny_file, monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def fail(*_):
+        raise ValueError("no such operation")
+
+    monkeypatch.setattr(openvino_runtime, "to_graph", fail)
+    assert Predictor.from_weights(tiny_file, device="cpu").network.name == "PyTorch fp32 on cpu"
+    assert "OpenVINO cannot take this network (ValueError). PyTorch is taken." in caplog.text
+    with pytest.raises(WeightsError, match="OpenVINO cannot take this network"):
+        Predictor.from_weights(tiny_file, runtime="openvino")
+
+
+def test_a_full_disk_does_not_keep_a_graph_from_being_used(tiny_file, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def full(*_, **__):
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(openvino_runtime.ov, "save_model", full)
+    assert Predictor.from_weights(tiny_file, runtime="openvino").predict_mask(picture(40, 40)).shape == (40, 40)
+    assert list((tmp_path / "cache" / "lwrefinenet" / "openvino").iterdir()) == []
+
+
+def test_threads_that_share_a_predictor_get_the_masks_of_their_own_pictures(exported):
+    predictor = Predictor.from_weights(exported / "tiny.xml")
+    pictures = [np.roll(picture(64, 96), shift, axis=1) for shift in range(8)]
+    expected = [predictor.predict_mask(pixels) for pixels in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(predictor.predict_mask, pictures * 20))
+    assert all(np.array_equal(mask, expected[index % len(pictures)]) for index, mask in enumerate(found))
 
 
 # PyTorch

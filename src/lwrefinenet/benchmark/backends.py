@@ -13,7 +13,7 @@ from lwrefinenet.benchmark.pipelines import Pipeline, our_pipeline, published_pi
 from lwrefinenet.benchmark.subjects import Subject
 from lwrefinenet.device import resolve_device
 from lwrefinenet.errors import UsageError
-from lwrefinenet.export.formats import Format
+from lwrefinenet.export.formats import SUFFIXES, Format
 from lwrefinenet.models.fuse import fused
 from lwrefinenet.provenance import package_version
 from lwrefinenet.runtimes.exported import Export
@@ -22,6 +22,8 @@ from lwrefinenet.runtimes.pytorch_runtime import PyTorchNetwork
 
 PUBLISHED = "published"  # the way of the original code: a pipeline of its own
 CALIBRATION = 8  # crops of the picture: for speed; what int8 costs in accuracy `export` says, with the user's data
+
+RUNTIME_OF = {"onnxruntime": "onnx"}  # the format that a runtime reads, where it has another name
 
 # From a subject and the picture to the network, and the megabytes of what is shipped for it.
 Opener = Callable[[Subject, np.ndarray], tuple[Network, float]]
@@ -37,27 +39,39 @@ class Opened:
 
 
 def open_backend(backend: str, subject: Subject, picture: np.ndarray, batch: int = 1) -> Opened:
-    """backend: a key of BACKENDS.  picture: (H, W, 3) uint8, which int8 is calibrated with.  batch: pictures at once.
+    """backend: a key of BACKENDS; left out of account for an exported file.  picture: (H, W, 3) uint8, which int8 is calibrated
+    with.  batch: pictures at once.
 
     UsageError for a backend that is not known, or cannot be run here.
     """
+    palette = subject.meta.labels.palette
+    if subject.exported is not None:
+        return Opened(subject.exported.name, our_pipeline(subject.exported, palette, batch), subject.megabytes)
     check_backend(backend)
     if backend == PUBLISHED:
-        run = published_pipeline(subject.model, subject.meta.preprocess, subject.meta.labels.palette)
+        run = published_pipeline(subject.model, subject.meta.preprocess, palette, batch)
         return Opened("PyTorch eager float32, NCHW", run, 4 * subject.parameters / 1e6)
     network, megabytes = BACKENDS[backend](subject, picture)
-    return Opened(network.name, our_pipeline(network, subject.meta.labels.palette, batch), megabytes)
+    return Opened(network.name, our_pipeline(network, palette, batch), megabytes)
 
 
 def check_backend(backend: str) -> None:
-    """UsageError for a name that is not known."""
+    """UsageError for a name that is not known, or a way that cannot be gone here, before any process is made for it."""
     if backend not in (PUBLISHED, *BACKENDS):
         raise UsageError(f"backend {backend!r} is not known; expected {', '.join((PUBLISHED, *BACKENDS))}.")
+    kind, _, precision = backend.partition("-")
+    if kind == "cuda":
+        resolve_device("cuda")
+    if kind in SUFFIXES or kind in RUNTIME_OF:
+        Format.named(RUNTIME_OF.get(kind, kind), precision or "fp32")
+    needed = {PUBLISHED: "cv2", **({backend: "nncf"} if precision == "int8" else {})}.get(backend)
+    if needed and find_spec(needed) is None:
+        raise UsageError(f"backend {backend!r} needs {needed}: pip install 'lwrefinenet[bench]'.")
 
 
 def usual_backends() -> list[str]:
     """Those that are measured if none are asked for: what is installed, in precisions that this processor has."""
-    usual = [PUBLISHED, "pytorch"]
+    usual = [*([PUBLISHED] if find_spec("cv2") else []), "pytorch"]
     usual += ["onnxruntime"] if find_spec("onnxruntime") and find_spec("onnx") else []
     if find_spec("openvino"):
         from lwrefinenet.runtimes.openvino_runtime import processor_has

@@ -10,9 +10,11 @@ import numpy as np
 
 from lwrefinenet.benchmark.inference_process import InferenceJob, inference_process
 from lwrefinenet.benchmark.pipelines import PARTS
-from lwrefinenet.benchmark.subjects import facts_of
+from lwrefinenet.benchmark.subjects import facts_of, is_exported
 from lwrefinenet.benchmark.worker import Answer, Worker
+from lwrefinenet.images import read_picture
 
+MOST_AT_ONCE = 12  # processes; each holds some hundred megabytes
 END_TO_END = PARTS[:-1]  # to the colour mask; writing it as PNG is stated apart
 
 
@@ -31,29 +33,25 @@ def inference_speed(
 
     size: (height, width).  rounds: pictures of each.  batch: how many of them the network sees at once.
     watch: passes the round numbers through, for a progress bar.
-    Returns, ready for JSON, for each subject what `facts_of` says, and for each way of running it `milliseconds` of each
-    part and `end_to_end` (p50, p95, every round), the network's `pictures_per_second`, the `ratio` of the published way's median
-    to its own, how its logits and labels compare with the first way's, `megabytes` of its file and `peak_megabytes` of its
-    process.
+    Returns, ready for JSON, for each subject what `facts_of` says, and for each way of running it `milliseconds` of each part and
+    `end_to_end` (p50, p95, every round), the network's `pictures_per_second`, the `ratio` of the published way's median to its own
+    (of a batch, by `pictures_per_second`), how its logits and labels compare with the first way's, `megabytes` of its file and
+    `peak_megabytes` of its process.
     UsageError for what is not known; RunError where a process ends before its time.
     """
-    # First of all, so that a name that is not known is complained of before anything is measured.
+    # First of all, so that what is not known is complained of before anything is measured.
+    read_picture(picture)
     facts = {subject: facts_of(subject, size) for subject in subjects}
-    with TemporaryDirectory() as folder, ExitStack() as stack:
+    with TemporaryDirectory() as folder:
         jobs = [
             InferenceJob(subject, backend, size, threads, str(picture), folder, batch)
             for subject in subjects
-            for backend in backends
+            for backend in (("exported",) if is_exported(subject) else backends)
         ]
-        workers: dict[InferenceJob, Worker] = {}
         about: dict[InferenceJob, Answer] = {}
-        for job in jobs:  # one after the other, so that they do not disturb each other's warm-up
-            workers[job] = stack.enter_context(inference_process(job))
-            about[job] = workers[job].ready()
         answers: dict[InferenceJob, list[Answer]] = {job: [] for job in jobs}
-        for _ in watch(range(rounds)):
-            for job, worker in workers.items():
-                answers[job].append(worker.ask())
+        for group in _groups(jobs):
+            _by_turns(group, rounds, watch, about, answers)
         ways = {job: _way(job, about[job], answers[job], jobs) for job in jobs}
     return {
         "size": list(size),
@@ -61,15 +59,47 @@ def inference_speed(
         "threads": threads,
         "rounds": rounds,
         "picture": picture.name,
-        "subjects": {subject: {**facts[subject], "ways": _ways_of(subject, ways)} for subject in subjects},
+        "subjects": {subject: {**facts[subject], "ways": _ways_of(subject, ways, batch)} for subject in subjects},
     }
 
 
-def _ways_of(subject: str, ways: dict[InferenceJob, dict[str, Any]]) -> dict[str, Any]:
+def _groups(jobs: Sequence[InferenceJob]) -> list[list[InferenceJob]]:
+    """All together if they fit into memory; else subjects after one another, as many at a time as fit."""
+    groups: list[list[InferenceJob]] = [[]]
+    for subject in dict.fromkeys(job.subject for job in jobs):
+        own = [job for job in jobs if job.subject == subject]
+        if groups[-1] and len(groups[-1]) + len(own) > MOST_AT_ONCE:
+            groups.append([])
+        groups[-1] += own
+    return groups
+
+
+def _by_turns(
+    jobs: Sequence[InferenceJob],
+    rounds: int,
+    watch: Callable[[Iterable[int]], Iterable[int]],
+    about: dict[InferenceJob, Answer],
+    answers: dict[InferenceJob, list[Answer]],
+) -> None:
+    """Fill `about` with what each process says of itself, and `answers` with each of its rounds."""
+    with ExitStack() as stack:
+        workers: dict[InferenceJob, Worker] = {}
+        for job in jobs:  # one after the other, so that they do not disturb each other's warm-up
+            workers[job] = stack.enter_context(inference_process(job))
+            about[job] = workers[job].ready()
+        for _ in watch(range(rounds)):
+            for job, worker in workers.items():
+                answers[job].append(worker.ask())
+
+
+def _ways_of(subject: str, ways: dict[InferenceJob, dict[str, Any]], batch: int) -> dict[str, Any]:
     own = {job.backend: way for job, way in ways.items() if job.subject == subject}
     if "published" in own:
+        published = own["published"]
         for way in own.values():
-            way["ratio"] = own["published"]["end_to_end"]["p50"] / way["end_to_end"]["p50"]
+            whole = published["end_to_end"]["p50"] / way["end_to_end"]["p50"]
+            # Of a batch only the network's part is measured: the others have one picture.
+            way["ratio"] = whole if batch == 1 else way["pictures_per_second"] / published["pictures_per_second"]
     return own
 
 

@@ -50,7 +50,7 @@ class Passage:
 def our_pipeline(network: Network, palette: tuple[Colour, ...], batch: int = 1) -> Pipeline:
     """As the Predictor does it, on any runtime.
 
-    batch: the network is shown so many copies of the picture at once; the other parts have one.
+    batch: so many copies of the picture are prepared and shown to the network at once; the other parts have one.
     """
 
     @torch.inference_mode()
@@ -73,8 +73,10 @@ def our_pipeline(network: Network, palette: tuple[Colour, ...], batch: int = 1) 
     return run
 
 
-def published_pipeline(model: nn.Module, preprocess: Preprocess, palette: tuple[Colour, ...]) -> Pipeline:
-    """As the published code did it."""
+def published_pipeline(
+    model: nn.Module, preprocess: Preprocess, palette: tuple[Colour, ...], batch: int = 1
+) -> Pipeline:
+    """As the published code did it; batch as in `our_pipeline`."""
     import cv2
 
     cv2.setNumThreads(torch.get_num_threads())
@@ -88,6 +90,7 @@ def published_pipeline(model: nn.Module, preprocess: Preprocess, palette: tuple[
             pixels = np.array(PIL.Image.open(io.BytesIO(content)))
         with passage.part("prepare"):
             prepared = torch.tensor(((pixels / 255.0 - mean) / std).transpose(2, 0, 1)[None]).float()
+            prepared = prepared.repeat(batch, 1, 1, 1)
         with passage.part("network"):
             passage.logits = model(prepared)
         with passage.part("tail"):

@@ -14,6 +14,8 @@ from lwrefinenet.labels import LabelSet, voc_palette
 from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.models.zoo import MODELS, create_model
 from lwrefinenet.preprocess import Preprocess
+from lwrefinenet.runtimes.choose import EXPORTED, open_network
+from lwrefinenet.runtimes.network import Network
 
 NUM_CLASSES = 21
 
@@ -23,12 +25,15 @@ class Subject:
     """A network and what it means; its parameters are random where nobody trained it.
 
     model: (N, 3, H, W) normalised -> logits of any size.  trained: whether the parameters mean something.
+    exported: instead of a model, the network of a file of `lwrefinenet export`, which is `megabytes` large.
     """
 
     name: str
     model: nn.Module
     meta: WeightsMeta
     trained: bool
+    exported: Network | None = None
+    megabytes: float = 0.0
 
     @property
     def parameters(self) -> int:
@@ -51,7 +56,7 @@ class Subject:
 
 
 def open_subject(name: str) -> Subject:
-    """Weights (a name or file), a network of ours by name, or `torchvision:NAME`, `smp:ARCHITECTURE-ENCODER`; evaluation mode.
+    """Weights (a name or file), an exported file, a network of ours by name, or `torchvision:NAME`, `smp:ARCHITECTURE-ENCODER`.
 
     UsageError for what is not known or not installed.
     """
@@ -61,15 +66,26 @@ def open_subject(name: str) -> Subject:
     if name in MODELS:
         torch.manual_seed(0)
         return Subject(name, create_model(name, NUM_CLASSES).eval(), _random_meta(name), trained=False)
+    if is_exported(name):
+        network, meta = open_network(name, torch.device("cpu"))
+        size = sum(half.stat().st_size for half in {Path(name), Path(name).with_suffix(".bin")} if half.is_file())
+        return Subject(Path(name).name, nn.Identity(), meta, trained=True, exported=network, megabytes=size / 1e6)
     model, meta = weights.load(name)
     return Subject(Path(name).name, model, meta, trained=True)
 
 
+def is_exported(name: str) -> bool:
+    """Whether this is a file of `lwrefinenet export`, which runs in one way only."""
+    return Path(name).suffix.lower() in EXPORTED
+
+
 def facts_of(name: str, size: tuple[int, int]) -> dict[str, Any]:
-    """`parameters`, `macs` for a picture of size (height, width), whether it is `trained`, and its `score` if it states one."""
+    """`parameters` and `macs` for a picture of size (height, width), except of an exported file; whether it is `trained`; and its
+    `score` if it states one.
+    """
     subject = open_subject(name)
-    about = {"parameters": subject.parameters, "macs": subject.macs(*size), "trained": subject.trained}
-    return {**about, **subject.score()}
+    sizes = {} if subject.exported else {"parameters": subject.parameters, "macs": subject.macs(*size)}
+    return {**sizes, "trained": subject.trained, **subject.score()}
 
 
 class Padded(nn.Module):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -36,8 +37,9 @@ class Worker:
     def ask(self) -> Answer:
         """Have it do its thing once more; RunError where it ended instead."""
         assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended, which is said below
+            self._process.stdin.write("go\n")
+            self._process.stdin.flush()
         return self._answer()
 
     def _answer(self) -> Answer:

@@ -7,10 +7,8 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from lwrefinenet.cli.options import DATA_HELP, needs_extra, size_of
+from lwrefinenet.cli.options import DATA_HELP, labelled, needs_extra, size_of
 from lwrefinenet.console import inference_speed_report, loader_rate_report, say, training_speed_report, watched
-from lwrefinenet.data.layouts import open_dataset
-from lwrefinenet.data.stages import parse_data_arguments
 from lwrefinenet.errors import UsageError
 from lwrefinenet.files import write_atomically
 from lwrefinenet.provenance import provenance
@@ -77,11 +75,16 @@ def benchmark(
     else:
         names = [*(models or [DEFAULT_WEIGHTS]), *_listed(against)]
         with needs_extra("bench"):
+            from lwrefinenet.benchmark.accuracy_plot import accuracy_plot
+
             result = _inference(
-                names, _listed(backends), (height, width), picture, rounds or ROUNDS["inference"], batch or 1, plot
+                names, _listed(backends), (height, width), picture, rounds or ROUNDS["inference"], batch or 1
             )
     if output is not None:
         write_atomically(output, (json.dumps({**result, **provenance()}, indent=2) + "\n").encode())
+    if plot is not None and not (train or loader):
+        write_atomically(plot, accuracy_plot(result))
+        say(f"Wrote {plot}.")
 
 
 def _inference(
@@ -91,7 +94,6 @@ def _inference(
     picture: Path,
     rounds: int,
     batch: int,
-    plot: Path | None,
 ) -> dict[str, Any]:
     from lwrefinenet.benchmark.backends import check_backend, usual_backends
     from lwrefinenet.benchmark.inference import inference_speed
@@ -110,12 +112,6 @@ def _inference(
         watch=lambda it: watched(it, what="pictures by turns", total=rounds),
     )
     inference_speed_report(result)
-    if plot is not None:
-        from lwrefinenet.benchmark.accuracy_plot import accuracy_plot
-
-        exact = "openvino" if "openvino" in chosen else chosen[-1]
-        write_atomically(plot, accuracy_plot(result, exact))
-        say(f"Wrote {plot}.")
     return result
 
 
@@ -139,8 +135,7 @@ def _loading(data: str | None, recipe: Recipe, rounds: int) -> dict[str, Any]:
 
     if data is None:
         raise UsageError("--loader needs pictures: --data DIR.")
-    ((_, root),) = parse_data_arguments([data]).items()
-    dataset = open_dataset(root, recipe.train_split)
+    dataset = labelled(data, recipe.train_split)
     transform = augmentation(recipe, Preprocess(), dataset.labels.ignore_index)
     result = loader_rate(
         dataset,

@@ -10,6 +10,7 @@ from lwrefinenet import weights as weights_files
 from lwrefinenet.cli.options import (
     DATA_HELP,
     WEIGHTS_HELP,
+    CompileOption,
     DeviceOption,
     PrecisionOption,
     Resize,
@@ -17,10 +18,10 @@ from lwrefinenet.cli.options import (
     Runtime,
     RuntimeOption,
     TileOption,
+    labelled,
 )
 from lwrefinenet.console import evaluation_report, watched
-from lwrefinenet.data.layouts import READERS, open_dataset
-from lwrefinenet.data.stages import parse_data_arguments
+from lwrefinenet.data.layouts import READERS
 from lwrefinenet.evaluate import evaluate as run_evaluation
 from lwrefinenet.files import write_atomically
 from lwrefinenet.predict import Predictor
@@ -39,16 +40,22 @@ def evaluate(
     device: DeviceOption = "auto",
     runtime: RuntimeOption = Runtime.AUTO,
     precision: PrecisionOption = None,
+    compile_: CompileOption = False,
     tile: TileOption = None,
     resize: ResizeOption = Resize.BILINEAR,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
 ) -> None:
     """Score weights on a labelled split: mean IoU, IoU per class, pixel accuracy, with their protocol."""
-    ((name, root),) = parse_data_arguments([data]).items()
-    dataset = open_dataset(root, split, name=name if name in READERS else None, published_crop=published_crop)
+    dataset = labelled(data, split, published_crop=published_crop)
     predictor = Predictor.from_weights(
-        weights, device=device, runtime=runtime.value, precision=precision, tile=tile, resize=resize.value
+        weights,
+        device=device,
+        runtime=runtime.value,
+        precision=precision,
+        compile=compile_,
+        tile=tile,
+        resize=resize.value,
     )
     evaluation = run_evaluation(
         predictor.predict_mask,

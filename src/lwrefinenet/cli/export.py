@@ -7,10 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lwrefinenet.cli.options import DATA_HELP, needs_extra, size_of
+from lwrefinenet.cli.options import DATA_HELP, labelled, needs_extra, size_of
 from lwrefinenet.console import int8_report, parity_report, say, watched
-from lwrefinenet.data.layouts import open_dataset
-from lwrefinenet.data.stages import parse_data_arguments
 from lwrefinenet.errors import UsageError
 from lwrefinenet.export.export import Quantise, export_weights
 from lwrefinenet.export.formats import SUFFIXES, Format
@@ -88,12 +86,11 @@ def _quantiser(form: Format, calibration: list[str] | None, data: str | None, sp
             "--calibration my_data/images/train --data my_data."
         )
     files = expand_inputs(calibration)
-    ((_, root),) = parse_data_arguments([data]).items()
-    labelled = open_dataset(root, split)
+    scored = labelled(data, split)
     with needs_extra("export"):
         from lwrefinenet.export.int8 import Guard, quantise
-    watch = lambda indices: watched(indices, what="scoring", total=len(labelled))  # noqa: E731
-    guard = Guard(files, labelled, max_drop, watch)
+    watch = lambda indices: watched(indices, what="scoring", total=len(scored))  # noqa: E731
+    guard = Guard(files, scored, max_drop, watch)
 
     def run(graph: Any, about: Any, meta: Any) -> tuple[Any, Any]:
         quantised, report = quantise(graph, about, meta, form=form, guard=guard, say=say)

@@ -9,6 +9,9 @@ from typing import Annotated
 import typer
 
 from lwrefinenet.console import error_console
+from lwrefinenet.data.dataset import SegmentationDataset
+from lwrefinenet.data.layouts import READERS, open_dataset
+from lwrefinenet.data.stages import parse_data_arguments
 from lwrefinenet.errors import UsageError
 
 
@@ -62,6 +65,12 @@ def size_of(text: str, option: str, form: str = "HEIGHTxWIDTH") -> tuple[int, in
     if match is None or min(int(match[1]), int(match[2])) < 32:
         raise UsageError(f"{option} {text!r}: expected {form} in pixels, at least 32x32, for example 480x640.")
     return int(match[1]), int(match[2])
+
+
+def labelled(data: str, split: str | None, *, published_crop: bool = False) -> SegmentationDataset:
+    """What `--data DIR` or `--data NAME=DIR` means, read by the reader of that name, or by the one that fits."""
+    ((name, root),) = parse_data_arguments([data]).items()
+    return open_dataset(root, split, name=name if name in READERS else None, published_crop=published_crop)
 
 
 @contextmanager

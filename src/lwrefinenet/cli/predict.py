@@ -69,7 +69,8 @@ def predict(
     if len(files) > 1:
         seconds = time.perf_counter() - started
         say(
-            f"{len(files) - failed} of {len(files)} pictures done in {seconds:.1f} s; masks and overlays are in {output}."
+            f"{len(files) - failed} of {len(files)} pictures done in {seconds:.1f} s by {predictor.network.name}; masks and "
+            f"overlays are in {output}."
         )
     if failed:
         raise typer.Exit(1)

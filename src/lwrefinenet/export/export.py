@@ -79,7 +79,7 @@ def export_weights(
     try:
         folder.mkdir(parents=True)
         form.write(graph, folder / output.name, meta, export)
-        images = [read_picture(path).pixels for path in (pictures or [PICTURE])]
+        images = (read_picture(path).pixels for path in (pictures or [PICTURE]))
         parity = measure(
             _runner(form, folder / output.name, export), model, meta.preprocess, images, precision, _sizes(size)
         )
@@ -99,8 +99,9 @@ def export_weights(
 def _check_output(output: Path, form: Format, *, overwrite: bool) -> None:
     if output.suffix != form.suffix:
         raise UsageError(f"{output}: files of {form.name} end in {form.suffix}; give such a name to -o.")
-    if output.exists() and not overwrite:
-        raise UsageError(f"{output} exists; give --overwrite to replace it, or another -o.")
+    for path in form.files(output):
+        if path.exists() and not overwrite:
+            raise UsageError(f"{path} exists; give --overwrite to replace it, or another -o.")
 
 
 def _sizes(size: tuple[int, int] | None) -> Sequence[tuple[int, int]]:

@@ -68,6 +68,15 @@ class Format:
         run: Callable[[Tensor], Tensor] = self.runtime.whole(graph, export)
         return run
 
+    def quantisers(self, graph: Any) -> int:
+        """How many values of the graph are rounded to int8."""
+        count: int = self.runtime.quantisers(graph)
+        return count
+
+    def files(self, path: Path) -> list[Path]:
+        """What `write` would write."""
+        return [path, path.with_suffix(".bin")] if self.name == "openvino" else [path]
+
     def write(self, graph: Any, path: Path, meta: WeightsMeta, export: Export) -> list[Path]:
         """Write the file, and its other half where there is one; returns what was written."""
         files: list[Path] = self.runtime.write(graph, path, meta, export)

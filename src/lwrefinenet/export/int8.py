@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import PIL.Image
 import torch
 
 from lwrefinenet.data.dataset import LabelledPictures
-from lwrefinenet.errors import UsageError, WeightsError
+from lwrefinenet.errors import DataError, UsageError, WeightsError
 from lwrefinenet.evaluate import ConfusionMatrix, Evaluation, evaluate
 from lwrefinenet.export.formats import Format
 from lwrefinenet.images import read_picture
@@ -75,15 +76,21 @@ def quantise(
     score = _scorer(form, export, meta, guard)
     say("Scoring in float32.")
     before = score(graph)
+    if math.isnan(before.mean_iou):
+        raise DataError(
+            f"{guard.labelled.name} {guard.labelled.split}: holds no labelled pixel to guard the score with; give another --split."
+        )
     say(f"Mean IoU {before.mean_iou:.2%}. Quantising with {len(guard.calibration)} pictures.")
     images = _Pictures(guard.calibration, export.size)
     smaller = quantised(graph, images)
+    everywhere = form.quantisers(smaller)
     report = Int8Report(before, score(smaller), mixed=False)
-    if report.drop > guard.max_drop:
+    if not report.drop <= guard.max_drop:
         say(f"All layers in int8 cost {100 * report.drop:.2f} points; putting back to float32 those that hurt most.")
         smaller = _with_accuracy_control(graph, images, form, guard, export)
-        report = Int8Report(before, score(smaller), mixed=True)
-    if report.drop > guard.max_drop:
+        mixed = form.quantisers(smaller) < everywhere
+        report = Int8Report(before, score(smaller), mixed)
+    if not report.drop <= guard.max_drop:  # not a number is not a score that was kept
         raise WeightsError(
             f"int8 costs {100 * report.drop:.2f} points of mean IoU on {guard.labelled.name} {guard.labelled.split} "
             f"({before.mean_iou:.2%} in float32), allowed are {100 * guard.max_drop:.2f}. Give more calibration pictures like "

@@ -1,6 +1,7 @@
 """The parity gate: an exported file is run beside the network that it was made from, on real pictures."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -55,7 +56,7 @@ def measure(
     run: Run,
     model: nn.Module,
     preprocess: Preprocess,
-    pictures: Sequence[np.ndarray],
+    pictures: Iterable[np.ndarray],
     precision: str,
     sizes: Sequence[tuple[int, int]] = SIZES,
 ) -> Parity:
@@ -65,15 +66,15 @@ def measure(
     """
     same: dict[str, list[float]] = {}
     difference = relative = pixels = equal = 0.0
-    for height, width in sizes:
-        for picture in pictures:
+    for picture in pictures:
+        for height, width in sizes:
             image = _resized(picture, height, width)
             mask, logits = run(image)
             expected_mask, expected_logits = _plainly(model, preprocess, image)
             agreed = (mask == expected_mask).float()
             same.setdefault(f"{width}x{height}", []).append(float(agreed.mean()))
             pixels, equal = pixels + agreed.numel(), equal + float(agreed.sum())
-            largest = float((logits - expected_logits).abs().max())
+            largest = float((logits - expected_logits).abs().max().nan_to_num(math.inf))
             difference = max(difference, largest)
             relative = max(relative, largest / float(expected_logits.std()))
     shares = {size: float(np.mean(values)) for size, values in same.items()}

@@ -52,7 +52,9 @@ class TimmFeatures(nn.Module):
         if self.channels_last:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
         if self.padded:
-            features = [f[..., : -(-height // r), : -(-width // r)] for f, r in zip(features, REDUCTIONS, strict=True)]
+            # Rounded up by positive numbers alone: converters divide negative ones in another way.
+            sizes = [((height + r - 1) // r, (width + r - 1) // r) for r in REDUCTIONS]
+            features = [f[..., :rows, :columns] for f, (rows, columns) in zip(features, sizes, strict=True)]
         return features
 
     def _find_habits(self) -> None:

@@ -1,5 +1,6 @@
 """Which runtime weights are run on: what was asked for, or the fastest that is there."""
 
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from lwrefinenet.errors import UsageError
 from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.runtimes.network import Network
 from lwrefinenet.runtimes.pytorch_runtime import PyTorchNetwork
+
+logger = logging.getLogger("lwrefinenet")
 
 RUNTIMES = ("auto", "pytorch", "openvino", "onnxruntime")
 EXPORTED = {".onnx": "onnxruntime", ".xml": "openvino"}
@@ -27,7 +30,7 @@ def open_network(
 
     name_or_path: as `weights.load`, or an .onnx or .xml file of `lwrefinenet export`.
     runtime: "auto" is, for exported files, the one that they were made for; else OpenVINO on a CPU where it is installed
-    (converted once, in float32, and kept), and PyTorch everywhere else.
+    (converted once, in float32, and kept), and PyTorch everywhere else, and for a network that OpenVINO cannot take.
     precision: "fp32" (what weights get if none is given), "bf16", "fp16", or "int8" for files exported so.
     compiled: by `torch.compile`; PyTorch only.  UsageError for what does not go together, or what is not installed.
     """
@@ -42,9 +45,14 @@ def open_network(
     if made_for is not None:
         return _open_exported(Path(name_or_path), precision)
     if chosen == "openvino":
-        from lwrefinenet.runtimes.kept import kept_network
+        from lwrefinenet.runtimes.kept import NotConvertedError, kept_network
 
-        return kept_network(weights.locate(name_or_path), precision or "fp32")
+        try:
+            return kept_network(weights.locate(name_or_path), precision or "fp32")
+        except NotConvertedError as error:
+            if runtime != "auto":
+                raise
+            logger.warning("%s PyTorch is taken.", error)
     model, meta = weights.load(name_or_path)
     return PyTorchNetwork(model.fuse(), meta.preprocess, device, precision=precision or "fp32", compiled=compiled), meta
 

@@ -20,6 +20,11 @@ from lwrefinenet.runtimes.openvino_runtime import OpenVINONetwork
 
 logger = logging.getLogger("lwrefinenet")
 
+
+class NotConvertedError(WeightsError):
+    """A network that OpenVINO cannot run, or runs wrongly."""
+
+
 CLOSE = 1e-3  # largest difference of logits, in their standard deviations; rounding is a hundredth of that
 CHECKED_SIZE = (97, 131)
 
@@ -27,8 +32,8 @@ CHECKED_SIZE = (97, 131)
 def kept_network(file: Path, precision: str) -> tuple[OpenVINONetwork, WeightsMeta]:
     """The weights of a `.safetensors` file on OpenVINO, its float32 graph from the user's cache folder or put there.
 
-    A new graph is compared with PyTorch before it is kept; RuntimeError where they differ.  A folder that cannot be written is
-    done without.
+    A new graph is compared with PyTorch before it is kept; NotConvertedError where they differ, or there is none.  A folder that
+    cannot be written is done without.
     """
     sha256 = weights.sha256_of(file)
     path = cache_folder("openvino") / f"{sha256[:32]}-{package_version()}.xml"
@@ -38,26 +43,28 @@ def kept_network(file: Path, precision: str) -> tuple[OpenVINONetwork, WeightsMe
             return OpenVINONetwork(graph, export, precision), meta
     model, meta = weights.load(file)
     logger.info("Converting %s for OpenVINO, in float32; kept in %s.", file.name, path)
-    deployable = Deployable(model, meta.preprocess)
-    graph = openvino_runtime.to_graph(deployable)
     export = Export(str(file), sha256, "fp32", None, package_version())
-    _check(graph, export, deployable)
+    graph = _proven_graph(Deployable(model, meta.preprocess), export)
     with suppress(OSError):
         _keep(path, graph, meta, export)
     return OpenVINONetwork(graph, export, precision), meta
 
 
-def _check(graph: openvino_runtime.Graph, export: Export, deployable: Deployable) -> None:
+def _proven_graph(deployable: Deployable, export: Export) -> openvino_runtime.Graph:
     noise = torch.randint(256, (1, *CHECKED_SIZE, 3), generator=torch.Generator().manual_seed(0)).byte()
     with torch.inference_mode():
         _, expected = deployable(noise)
-    found = OpenVINONetwork(graph, export, "fp32").logits(noise)
-    difference = float((found - expected).abs().max() / expected.std())
-    if not difference < CLOSE:
-        raise RuntimeError(
-            f"OpenVINO's logits differ from PyTorch's by {difference:.1e} of their deviation, expected under {CLOSE}; "
-            "give --runtime pytorch, and tell us."
-        )
+    try:
+        graph = openvino_runtime.to_graph(deployable)
+        found = OpenVINONetwork(graph, export, "fp32").logits(noise)
+    except Exception as error:  # converters fail in many ways
+        raise NotConvertedError(
+            f"{export.weights}: OpenVINO cannot take this network ({type(error).__name__})."
+        ) from error
+    differs = found.shape != expected.shape or not (found - expected).abs().max() / expected.std() < CLOSE
+    if differs:
+        raise NotConvertedError(f"{export.weights}: OpenVINO's logits are not those of PyTorch.")
+    return graph
 
 
 def _keep(path: Path, graph: openvino_runtime.Graph, meta: WeightsMeta, export: Export) -> None:

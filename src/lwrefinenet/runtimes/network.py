@@ -12,10 +12,12 @@ class Network(Protocol):
     """Gives logits for pictures.
 
     name: of the runtime, the precision and the device, for reports.  device: where the logits are.
+    size: (height, width), if it takes pictures of this size only.
     """
 
     name: str
     device: torch.device
+    size: tuple[int, int] | None
 
     def prepare(self, images: Tensor) -> Tensor:
         """images: (N, H, W, 3) uint8 RGB on the CPU.  Returns what `logits` takes, on the device."""

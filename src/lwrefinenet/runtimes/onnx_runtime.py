@@ -33,7 +33,7 @@ class ONNXNetwork:
     """
 
     def __init__(self, graph: Graph, export: Export) -> None:
-        self.export = export
+        self.export, self.size = export, export.size
         self.device = torch.device("cpu")
         self.name = f"ONNX Runtime {export.precision} on cpu"
         self._session = _session(_ending_at_logits(graph))
@@ -90,6 +90,11 @@ def write(graph: Graph, path: Path, meta: WeightsMeta, export: Export) -> list[P
     onnx.helper.set_model_props(graph, entries(meta, export))
     onnx.save(graph, path)
     return [path]
+
+
+def quantisers(graph: Graph) -> int:
+    """How many values of the graph are rounded to int8."""
+    return sum(node.op_type == "QuantizeLinear" for node in graph.graph.node)
 
 
 def read(path: Path) -> tuple[Graph, WeightsMeta, Export]:

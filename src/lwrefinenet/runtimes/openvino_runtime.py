@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeAlias
 
 import torch
@@ -34,7 +35,7 @@ class OpenVINONetwork:
 
     def __init__(self, graph: Graph, export: Export, precision: str | None = None) -> None:
         self.precision = _possible(precision or export.precision, export)
-        self.export = export
+        self.export, self.size = export, export.size
         self.device = torch.device("cpu")
         self.name = f"OpenVINO {self.precision} on cpu"
         settings = {
@@ -45,6 +46,7 @@ class OpenVINONetwork:
         # Kept, because a request does not keep what it was made from, and would read memory that was freed.
         self._compiled = _core().compile_model(_ending_at_logits(graph), "CPU", settings)
         self._request = self._compiled.create_infer_request()
+        self._alone = Lock()  # a request and its result belong together, and several threads may share a network
 
     def prepare(self, images: Tensor) -> Tensor:
         """images: (N, H, W, 3) uint8 RGB.  Returned as they are."""
@@ -57,10 +59,14 @@ class OpenVINONetwork:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _one(self, image: Tensor) -> Tensor:
-        height, width, _ = image.shape
+        with self._alone:
+            return self._ask(image)
+
+    def _ask(self, image: Tensor) -> Tensor:
         try:
             self._request.infer([image[None].numpy()], share_inputs=True)
         except RuntimeError as error:
+            height, width, _ = image.shape
             reason = str(error).strip().splitlines()[-1]
             raise ImageError(
                 f"OpenVINO fails on a picture of {width}x{height} pixels ({reason}); give weights that are not exported, and "
@@ -103,11 +109,19 @@ def whole(graph: Graph | ov.CompiledModel, export: Export) -> Callable[[Tensor],
 
 
 def write(graph: Graph, path: Path, meta: WeightsMeta, export: Export) -> list[Path]:
-    """Write `path` (.xml) and, beside it, its .bin, and return both; fp16 stores float16 parameters."""
+    """Write `path` (.xml) and, beside it, its .bin, and return both; fp16 stores float16 parameters.  OSError for a full disk."""
     for key, text in entries(meta, export).items():
         graph.set_rt_info(text, key.split("."))
-    ov.save_model(graph, path, compress_to_fp16=export.precision == "fp16")
+    try:
+        ov.save_model(graph, path, compress_to_fp16=export.precision == "fp16")
+    except RuntimeError as error:
+        raise OSError(f"{path}: OpenVINO cannot write it ({str(error).strip().splitlines()[-1]}).") from error
     return [path, path.with_suffix(".bin")]
+
+
+def quantisers(graph: Graph) -> int:
+    """How many values of the graph are rounded to int8."""
+    return sum(node.get_type_name() == "FakeQuantize" for node in graph.get_ops())
 
 
 def read(path: Path) -> tuple[Graph, WeightsMeta, Export]:

@@ -28,6 +28,7 @@ class PyTorchNetwork:
         if precision not in PRECISIONS:
             raise UsageError(f"precision {precision!r} is not one of PyTorch's: {', '.join(PRECISIONS)}.")
         self.device = device
+        self.size: tuple[int, int] | None = None
         self.name = f"PyTorch {precision} on {device}" + (", compiled" if compiled else "")
         self.preprocess = preprocess
         self.dtype = PRECISIONS[precision]

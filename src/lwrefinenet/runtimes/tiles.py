@@ -39,6 +39,7 @@ class TiledNetwork:
         self.network = network
         self.tile = -(-tile // STRIDE) * STRIDE
         self.overlap = overlap
+        self.size: tuple[int, int] | None = None
         self.device = torch.device("cpu")  # where the blended logits of a large picture have room
         self.name = f"{network.name}, in tiles of {self.tile}x{self.tile}"
 
