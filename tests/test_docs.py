@@ -59,6 +59,14 @@ def test_the_stated_speeds_are_the_measured_ones():
     assert f"{waiting['share_waiting']:.1%}".replace("%", " %") + " of the epoch" in page
 
 
+def test_the_stated_way_from_logits_to_colours_is_the_measured_one():
+    page, tail = (ROOT / "docs" / "deploy.md").read_text(), result("tail")
+    assert f"takes {1000 * tail['seconds']['ours']:.1f} ms on two cores, {tail['ratio']:.1f} times as fast" in page
+    assert tail["equal_labels"] == 1
+    assert "4000x3000 pixels with 60 classes stay under 2 GB" in (ROOT / "README.md").read_text()
+    assert tail["large"]["usual"] < 2000
+
+
 def test_the_stated_journey_is_the_measured_one():
     page, journey = (ROOT / "README.md").read_text(), result("own_data_journey")
     for command, lines in journey["output"].items():
