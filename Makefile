@@ -18,7 +18,7 @@ test: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/lwrefinenet benchmark rf_lw_resnet50 rf_lw_mobilenetv2.camvid rf_lw_efficientnet_lite0.camvid \
 		rf_lw_nano_efficientnet_lite0.camvid --against torchvision:lraspp_mobilenet_v3_large,smp:fpn-mobilenet_v2 \
-		--rounds 12 --output results/inference.json --plot docs/pictures/accuracy_speed.png
+		--rounds 10 --output results/inference.json --plot docs/pictures/accuracy_speed.png
 	$(BIN)/python scripts/make_docs.py
 
 lint: $(VENV)/.installed-dev

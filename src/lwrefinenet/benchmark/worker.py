@@ -12,6 +12,7 @@ from typing import Any, Self
 from lwrefinenet.errors import RunError
 
 Answer = dict[str, Any]
+ANSWER = "answer: "  # how the line begins that holds one
 
 
 class Worker:
@@ -44,14 +45,14 @@ class Worker:
 
     def _answer(self) -> Answer:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RunError(
-                f"the process that measures {self.what} ended with {self._process.wait()}, of too little memory perhaps. "
-                "What it said stands above."
-            )
-        answer: Answer = json.loads(line)
-        return answer
+        for line in self._process.stdout:
+            if line.startswith(ANSWER):  # libraries draw their progress on the same stream
+                answer: Answer = json.loads(line.removeprefix(ANSWER))
+                return answer
+        raise RunError(
+            f"the process that measures {self.what} ended with {self._process.wait()}, of too little memory perhaps. "
+            "What it said stands above."
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -65,6 +66,6 @@ class Worker:
 
 def serve(ready: Answer, once: Callable[[], Answer]) -> None:
     """What such a process does when it is prepared: say so, and answer each line of its standard input."""
-    print(json.dumps(ready), flush=True)
+    print(f"\n{ANSWER}{json.dumps(ready)}", flush=True)
     for _ in sys.stdin:
-        print(json.dumps(once()), flush=True)
+        print(f"\n{ANSWER}{json.dumps(once())}", flush=True)
