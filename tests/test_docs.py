@@ -69,7 +69,10 @@ def test_the_stated_way_from_logits_to_colours_is_the_measured_one():
 
 def test_the_stated_cost_of_int8_is_the_measured_one():
     page, scores = (ROOT / "docs" / "deploy.md").read_text(), result("int8_camvid_rf_lw_mobilenetv2")["int8"]
-    assert f"goes from {scores['before']:.1%} to {scores['after']:.1%} mean IoU on CamVid val with all layers in int8" in page
+    assert (
+        f"goes from {scores['before']:.1%} to {scores['after']:.1%} mean IoU on CamVid val with all layers in int8"
+        in page
+    )
     assert not scores["mixed"]
 
 

@@ -3,10 +3,13 @@
 import io
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 INK, OTHERS = "#1b6ca8", "#999999"
 INCHES, DOTS = (8.0, 4.8), 130
+SIDES = ((7, 0), (-7, 0), (7, 9), (-7, 9), (7, -9), (-7, -9), (7, 18), (-7, 18))  # of a name from its point, in points
 
 
 EXACT = ("openvino", "onnxruntime", "pytorch", "published")  # ways that give the stated score, fastest first
@@ -23,6 +26,7 @@ def accuracy_plot(result: dict[str, Any]) -> bytes:
     figure = Figure(figsize=INCHES, layout="constrained")
     axes = figure.subplots()
     protocols = set()
+    points: dict[str, tuple[float, float]] = {}
     for name, subject in result["subjects"].items():
         ways = subject["ways"]
         exact = next((ways[way] for way in EXACT if way in ways), None)
@@ -41,15 +45,37 @@ def accuracy_plot(result: dict[str, Any]) -> bytes:
             continue
         protocols.add(subject["score_protocol"])
         axes.plot(milliseconds, 100 * subject["score"], "o", color=INK)
-        axes.annotate(
-            name, (milliseconds, 100 * subject["score"]), xytext=(6, 5), textcoords="offset points", fontsize=8
-        )
+        points[name] = (milliseconds, 100 * subject["score"])
     height, width = result["size"]
     axes.set_xlabel(f"milliseconds from JPEG bytes to colour mask, {width}x{height}, {result['threads']} threads")
     axes.set_ylabel("mean IoU, %\n" + "\n".join(sorted(protocols)))
     axes.margins(x=0.3, y=0.3)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
+    _name(figure, axes, points)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=DOTS)
     return content.getvalue()
+
+
+def _name(figure: Figure, axes: Axes, points: dict[str, tuple[float, float]]) -> None:
+    """Write each name beside its point, on the first side where it covers no other name or point."""
+    figure.draw_without_rendering()
+    centres = {name: axes.transData.transform(point) for name, point in points.items()}
+    dots = {name: Bbox([centre - 6, centre + 6]) for name, centre in centres.items()}
+    taken: list[Bbox] = []
+    for name, point in points.items():
+        for across, up in SIDES:
+            side = "left" if across > 0 else "right"
+            text = axes.annotate(
+                name, point, (across, up), textcoords="offset points", ha=side, va="center", fontsize=8
+            )
+            box = text.get_window_extent()
+            others = [*taken, *(dot for other, dot in dots.items() if other != name)]
+            if not any(box.overlaps(other) for other in others):
+                break
+            text.remove()
+        else:
+            across, up = SIDES[0]
+            box = axes.annotate(name, point, (across, up), textcoords="offset points", fontsize=8).get_window_extent()
+        taken.append(box)
