@@ -35,10 +35,11 @@ def accuracy_plot(result: dict[str, Any]) -> bytes:
             axes.axvline(milliseconds, color=OTHERS, linewidth=0.8, linestyle="--")
             axes.text(
                 milliseconds,
-                0.02,
-                f" {name}",
+                0.98,
+                f"{name} ",
                 color=OTHERS,
                 rotation=90,
+                va="top",
                 transform=axes.get_xaxis_transform(),
                 fontsize=7,
             )
@@ -59,23 +60,27 @@ def accuracy_plot(result: dict[str, Any]) -> bytes:
 
 
 def _name(figure: Figure, axes: Axes, points: dict[str, tuple[float, float]]) -> None:
-    """Write each name beside its point, on the first side where it covers no other name or point."""
+    """Write each name beside its point, on the first side where it covers no other name or point, or else on the last."""
     figure.draw_without_rendering()
     centres = {name: axes.transData.transform(point) for name, point in points.items()}
     dots = {name: Bbox([centre - 6, centre + 6]) for name, centre in centres.items()}
     taken: list[Bbox] = []
     for name, point in points.items():
+        dots_of_others = [dot for other, dot in dots.items() if other != name]
         for across, up in SIDES:
-            side = "left" if across > 0 else "right"
             text = axes.annotate(
-                name, point, (across, up), textcoords="offset points", ha=side, va="center", fontsize=8
+                name,
+                point,
+                (across, up),
+                textcoords="offset points",
+                ha="left" if across > 0 else "right",
+                va="center",
+                fontsize=8,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
             )
             box = text.get_window_extent()
-            others = [*taken, *(dot for other, dot in dots.items() if other != name)]
-            if not any(box.overlaps(other) for other in others):
+            covers = any(box.overlaps(other) for other in [*taken, *dots_of_others])
+            if not covers or (across, up) == SIDES[-1]:
                 break
             text.remove()
-        else:
-            across, up = SIDES[0]
-            box = axes.annotate(name, point, (across, up), textcoords="offset points", fontsize=8).get_window_extent()
         taken.append(box)
