@@ -87,7 +87,7 @@ def test_a_graph_takes_every_size_though_what_it_does_depends_on_it(arguments, t
     deployable = Deployable(model, tiny_meta.preprocess)
     graph = runtime.to_graph(deployable)
     network = runtime.network_of(graph, ANY_SIZE)
-    for size in SIZES:
+    for size in (SIZES[0], SIZES[1], SIZES[-1]):
         images = torch.from_numpy(picture(*size))[None]
         with torch.inference_mode():
             mask, logits = deployable(images)
