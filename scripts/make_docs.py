@@ -69,7 +69,7 @@ def speed_table(result: dict[str, Any]) -> str:
 
 def curve_table(result: dict[str, Any]) -> str:
     """The designs that were compared, as Markdown; result: of scripts/measure_curve.py."""
-    subjects = {**result["subjects"]}
+    subjects = result["subjects"]
     milliseconds = {name: found["ways"][result["backend"]]["milliseconds"] for name, found in subjects.items()}
     peer = milliseconds[next(name for name, found in subjects.items() if "design" not in found)]["network"]["p50"]
     rows = [

@@ -161,9 +161,7 @@ def as_stored(array: Array, orientation: int) -> Array:
 
 def encode_mask(mask: NDArray[np.uint8], palette: Sequence[tuple[int, int, int]], *, ignore_index: int = 255) -> bytes:
     """An indexed PNG: the pixel values are the class indices, the palette only shows them; ignore pixels show white."""
-    image = PIL.Image.fromarray(np.ascontiguousarray(mask))
-    image.putpalette(colour_table(palette, ignore_index).tobytes())
-    return _encoded(image, "PNG", compress_level=1)
+    return _encoded(_indexed(mask, palette, ignore_index), "PNG", compress_level=1)
 
 
 def colour_table(palette: Sequence[tuple[int, int, int]], ignore_index: int) -> NDArray[np.uint8]:
@@ -179,9 +177,13 @@ def coloured(
     mask: NDArray[np.uint8], palette: Sequence[tuple[int, int, int]], *, ignore_index: int = 255
 ) -> NDArray[np.uint8]:
     """(H, W) class indices -> (H, W, 3) RGB in the colours of the palette; white for the ignore index."""
+    return np.asarray(_indexed(mask, palette, ignore_index).convert("RGB"))
+
+
+def _indexed(mask: NDArray[np.uint8], palette: Sequence[tuple[int, int, int]], ignore_index: int) -> PIL.Image.Image:
     image = PIL.Image.fromarray(np.ascontiguousarray(mask))
     image.putpalette(colour_table(palette, ignore_index).tobytes())
-    return np.asarray(image.convert("RGB"))
+    return image
 
 
 def encode_picture(pixels: NDArray[np.uint8], suffix: str) -> bytes:

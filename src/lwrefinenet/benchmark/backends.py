@@ -13,7 +13,7 @@ from lwrefinenet.benchmark.pipelines import Pipeline, our_pipeline, published_pi
 from lwrefinenet.benchmark.subjects import Subject
 from lwrefinenet.device import resolve_device
 from lwrefinenet.errors import UsageError
-from lwrefinenet.export.formats import SUFFIXES, Format
+from lwrefinenet.export.formats import Format
 from lwrefinenet.models.fuse import fused
 from lwrefinenet.provenance import package_version
 from lwrefinenet.runtimes.exported import Export
@@ -23,7 +23,7 @@ from lwrefinenet.runtimes.pytorch_runtime import PyTorchNetwork
 PUBLISHED = "published"  # the way of the original code: a pipeline of its own
 CALIBRATION = 8  # crops of the picture: for speed; what int8 costs in accuracy `export` says, with the user's data
 
-RUNTIME_OF = {"onnxruntime": "onnx"}  # the format that a runtime reads, where it has another name
+FORMATS = {"openvino": "openvino", "onnxruntime": "onnx"}  # what a runtime reads
 
 # From a subject and the picture to the network, and the megabytes of what is shipped for it.
 Opener = Callable[[Subject, np.ndarray], tuple[Network, float]]
@@ -62,8 +62,8 @@ def check_backend(backend: str) -> None:
     kind, _, precision = backend.partition("-")
     if kind == "cuda":
         resolve_device("cuda")
-    if kind in SUFFIXES or kind in RUNTIME_OF:
-        Format.named(RUNTIME_OF.get(kind, kind), precision or "fp32")
+    if kind in FORMATS:
+        Format.named(FORMATS[kind], precision or "fp32")
     needed = {PUBLISHED: "cv2", **({backend: "nncf"} if precision == "int8" else {})}.get(backend)
     if needed and find_spec(needed) is None:
         raise UsageError(f"backend {backend!r} needs {needed}: pip install 'lwrefinenet[bench]'.")

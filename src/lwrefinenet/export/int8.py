@@ -21,9 +21,8 @@ from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.predict import Predictor
 from lwrefinenet.runtimes.exported import Export
 
-logging.getLogger("torch.utils.cpp_extension").setLevel(
-    logging.ERROR
-)  # nncf looks for a CUDA that it does not need here
+# nncf looks for a CUDA that it does not need here.
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 try:
     import nncf
 except ModuleNotFoundError as error:
