@@ -8,11 +8,14 @@ from PIL import Image
 
 from lwrefinenet import weights
 from lwrefinenet.benchmark.backends import BACKENDS, PUBLISHED, open_backend, usual_backends
-from lwrefinenet.benchmark.inference import END_TO_END, inference_speed
+from lwrefinenet.benchmark.inference import END_TO_END, MOST_AT_ONCE, _groups, _ways_of, inference_speed
+from lwrefinenet.benchmark.inference_process import InferenceJob
 from lwrefinenet.benchmark.pipelines import PARTS, our_pipeline, published_pipeline
-from lwrefinenet.benchmark.subjects import Subject, open_subject
+from lwrefinenet.benchmark.subjects import Subject, facts_of, open_subject
 from lwrefinenet.errors import UsageError
+from lwrefinenet.export.formats import Format
 from lwrefinenet.runtimes import openvino_runtime
+from lwrefinenet.runtimes.exported import Export
 from lwrefinenet.runtimes.pytorch_runtime import PyTorchNetwork
 from tests.tiny import TINY_META, build_tiny
 
@@ -119,3 +122,37 @@ def test_what_is_measured_unasked_can_run_here(monkeypatch):
     assert set(usual_backends()) <= {PUBLISHED, *BACKENDS}
     monkeypatch.setattr(openvino_runtime, "processor_has", lambda _: False)
     assert "openvino-bf16" not in usual_backends()
+
+
+def jobs(subjects, backends):
+    return [InferenceJob(subject, backend, (8, 8), 1, "", "") for subject in subjects for backend in backends]
+
+
+def test_subjects_are_measured_together_as_long_as_they_fit():
+    few, many = jobs("ab", "12345"), jobs("abcde", "12345")
+    assert _groups(few) == [few]
+    groups = _groups(many)
+    assert [job for group in groups for job in group] == many
+    assert [len(group) for group in groups] == [10, 10, 5]
+    assert max(map(len, groups)) <= MOST_AT_ONCE
+
+
+def test_the_ratio_of_a_batch_is_that_of_pictures_per_second():
+    published, ours = jobs("a", ["published", "pytorch"])
+    ways = {
+        published: {"end_to_end": {"p50": 100.0}, "pictures_per_second": 10.0},
+        ours: {"end_to_end": {"p50": 50.0}, "pictures_per_second": 80.0},
+    }
+    assert _ways_of("a", ways, 1)["pytorch"]["ratio"] == 2
+    assert _ways_of("a", ways, 16)["pytorch"]["ratio"] == 8
+
+
+def test_an_exported_file_is_measured_as_it_is(tmp_path):
+    form, export = Format.named("openvino", "fp32"), Export("tiny", "0" * 64, "fp32", None, "0")
+    form.write(form.graph(build_tiny(), TINY_META, export), tmp_path / "tiny.xml", TINY_META, export)
+    exported = open_subject(str(tmp_path / "tiny.xml"))
+    opened = open_backend("exported", exported, np.zeros((64, 96, 3), np.uint8))
+    assert opened.name == "OpenVINO fp32 on cpu"
+    assert opened.megabytes > 0.01
+    assert opened.run(EXAMPLE.read_bytes()).mask.shape == (360, 640)
+    assert facts_of(str(tmp_path / "tiny.xml"), (64, 96)) == {"trained": True}
