@@ -409,3 +409,13 @@ def test_a_split_without_a_labelled_pixel_is_refused_before_the_first_step(shape
     Image.new("L", (80, 64), 255).save(other / "masks/val/000.png")
     with pytest.raises(DataError, match="other val: not one of its pixels has a class"):
         run(other, tmp_path / "run", recipe())
+
+
+def test_a_teacher_is_learnt_from_and_named_among_the_sources(shapes, tmp_path):
+    first = run(shapes, tmp_path / "teacher", recipe(epochs=1))
+    taught = recipe(epochs=1, teacher=str(first.best), teacher_weight=5.0)
+    listener, alone = Quiet(), Quiet()
+    meta = weights.read_meta(run(shapes, tmp_path / "taught", taught, listener).best)
+    run(shapes, tmp_path / "alone", recipe(epochs=1), alone)
+    assert listener.losses[0] > alone.losses[0] + 0.01  # the same first batch, and a distance on top of its loss
+    assert [source.origin for source in meta.sources if source.role == "teacher"] == [str(first.best)]

@@ -107,6 +107,14 @@ class Recipe:
         "of the same loss on each coarser level of the decoder; 0: no auxiliary heads", 0.0
     )
 
+    teacher: str | None = _about(
+        "weights with the same classes (a name or a file) whose opinion of every cell is learnt as well", None
+    )
+    teacher_weight: float = _about("of the distance to the teacher's opinion", 1.0)
+    teacher_temperature: float = _about(
+        "divides both opinions' logits: the higher, the more unlikely classes count", 1.0
+    )
+
     precision: str = _about(
         '"auto" (bfloat16 where the device computes it fast), "float32", "bfloat16" or "float16" (GPU, with loss scaling)',
         "auto",
@@ -142,11 +150,11 @@ class Recipe:
             "ohem_share",
         ):
             self._require(name, 0 <= getattr(self, name) <= 1, "0 to 1")
-        for name in ("backbone_lr", "decoder_lr", "checkpoint_minutes", "gamma"):
+        for name in ("backbone_lr", "decoder_lr", "checkpoint_minutes", "gamma", "teacher_temperature"):
             self._require(name, getattr(self, name) > 0, "above 0")
         for name in (
             *("weight_decay", "momentum", "warmup_steps", "poly_power", "clip_grad_norm", "workers", "late_epochs"),
-            *("short_side", "early_stopping", "dice_weight", "lovasz_weight", "auxiliary_weight"),
+            *("short_side", "early_stopping", "dice_weight", "lovasz_weight", "auxiliary_weight", "teacher_weight"),
         ):
             self._require(name, getattr(self, name) >= 0, "0 or more")
         self._require("seed", 0 <= self.seed < 2**63, "0 or more, and less than 2**63")

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from lwrefinenet import weights
 from lwrefinenet.data.transforms import TrainTransform
 from lwrefinenet.errors import RecipeError
 from lwrefinenet.meta import Source, WeightsMeta
@@ -23,6 +24,7 @@ from lwrefinenet.training.run_data import RunData
 from lwrefinenet.training.stages import Stage, learning_rate_schedule
 from lwrefinenet.training.state import TrainingState
 from lwrefinenet.training.step import fitting_batch
+from lwrefinenet.training.teacher import Teacher
 
 FEWEST_FOR_STATISTICS = 8  # pictures at once on a device, below which batch norms are frozen
 
@@ -60,6 +62,19 @@ def build_loss(recipe: Recipe, meta: WeightsMeta, class_weights: Tensor | None) 
         dice_weight=recipe.dice_weight,
         lovasz_weight=recipe.lovasz_weight,
         auxiliary_weight=recipe.auxiliary_weight,
+    )
+
+
+def build_teacher(recipe: Recipe, meta: WeightsMeta, device: torch.device) -> Teacher | None:
+    """The recipe's teacher, where it has one; errors as `Teacher` and `weights.load`."""
+    if recipe.teacher is None:
+        return None
+    return Teacher(
+        recipe.teacher,
+        meta.labels,
+        weight=recipe.teacher_weight,
+        temperature=recipe.teacher_temperature,
+        device=device,
     )
 
 
@@ -108,7 +123,13 @@ def freezes_batch_norm(recipe: Recipe, device_batch: int) -> bool:
 
 
 def fitting_device_batch(
-    recipe: Recipe, share: int, learner: Learner, loss: SegmentationLoss, meta: WeightsMeta, processes: Processes
+    recipe: Recipe,
+    share: int,
+    learner: Learner,
+    loss: SegmentationLoss,
+    teacher: Teacher | None,
+    meta: WeightsMeta,
+    processes: Processes,
 ) -> int:
     """Pictures at once on a device: as the recipe says, or on a GPU the most that fit, the same on every device."""
     if recipe.device_batch is not None:
@@ -124,7 +145,9 @@ def fitting_device_batch(
         images = images.contiguous(memory_format=torch.channels_last)
         with processes.accelerator.autocast():
             logits = learner(meta.preprocess(images))
-        torch.autograd.backward(loss(logits, torch.zeros(size, *largest, dtype=torch.long, device=processes.device)))
+            taught = 0.0 if teacher is None else teacher.distance(logits[0], images)
+        targets = torch.zeros(size, *largest, dtype=torch.long, device=processes.device)
+        torch.autograd.backward(loss(logits, targets) + taught)
 
     learner.train()
     try:
@@ -139,13 +162,16 @@ def fitting_device_batch(
 
 def _meta(recipe: Recipe, data: RunData, start: BackboneStart) -> WeightsMeta:
     parts = data.parts
-    sources = tuple(Source("training data", f"{part.name} {part.split}", part.licence, part.name) for part in parts)
+    sources = [Source("training data", f"{part.name} {part.split}", part.licence, part.name) for part in parts]
+    if recipe.teacher is not None:
+        teacher = weights.read_meta(recipe.teacher)
+        sources.append(Source("teacher", f"{teacher.network} {teacher.labels.name}", teacher.licence, recipe.teacher))
     return WeightsMeta(
         network=recipe.model,
         arguments=recipe.network_arguments(),
         labels=data.labels,
         preprocess=start.preprocess,
         recipe=recipe.to_toml(),
-        licence="; ".join(dict.fromkeys(part.licence for part in parts)),
-        sources=sources if start.source is None else (start.source, *sources),
+        licence="; ".join(dict.fromkeys(source.licence for source in sources)),
+        sources=(*sources,) if start.source is None else (start.source, *sources),
     )

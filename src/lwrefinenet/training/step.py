@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from lwrefinenet.errors import RunError
 from lwrefinenet.training.losses import SegmentationLoss
 from lwrefinenet.training.processes import Processes
+from lwrefinenet.training.teacher import Teacher
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "MPS backend out of memory", "STATUS_ALLOC_FAILED")
 
@@ -21,9 +22,8 @@ class OptimizerStep:
 
     But for batch-norm statistics, and for OHEM, Dice and Lovasz, which see each part as a whole of its own.
 
-
     learner: as `Processes.distributed` gives it.  prepare: (N, 3, H, W) uint8 to what the network wants.
-    device_batch: pictures at once; halved where they do not fit.  clip_grad_norm: 0 for none.
+    device_batch: pictures at once; halved where they do not fit.  clip_grad_norm: 0 for none.  teacher: whose opinion counts too.
     """
 
     processes: Processes
@@ -34,6 +34,7 @@ class OptimizerStep:
     device_batch: int
     clip_grad_norm: float
     say: Callable[[str], None]
+    teacher: Teacher | None = None
 
     def __call__(self, images: Tensor, targets: Tensor) -> float:
         """Learn from this process's share of a batch, (N, 3, H, W) uint8 and (N, H, W).  Returns the loss of the whole batch.
@@ -74,7 +75,8 @@ class OptimizerStep:
     def _backward(self, images: Tensor, targets: Tensor, share: Tensor) -> Tensor:
         with self.processes.accelerator.autocast():
             logits = self.learner(self.prepare(images))
-        loss = self.loss(logits, targets) * share
+            taught = 0.0 if self.teacher is None else self.teacher.distance(logits[0], images)
+        loss = (self.loss(logits, targets) + taught) * share
         self.processes.accelerator.backward(
             loss * self.processes.count
         )  # the exchange takes the mean over the processes

@@ -20,6 +20,7 @@ from lwrefinenet.training.run_dir import RunDir, fingerprint
 from lwrefinenet.training.start import (
     build_loss,
     build_state,
+    build_teacher,
     fitting_device_batch,
     freezes_batch_norm,
     share_of_batch,
@@ -87,7 +88,8 @@ def _begin(
     optimizer = processes.prepared(state.optimizer)
     state.scaler = processes.scaler
     learner = processes.distributed(state.learner)
-    device_batch = fitting_device_batch(recipe, share, state.learner, loss, meta, processes)
+    teacher = build_teacher(recipe, meta, device)
+    device_batch = fitting_device_batch(recipe, share, state.learner, loss, teacher, meta, processes)
     if device_batch < share:
         listener.say(f"{device_batch} pictures at once on a device, {-(-share // device_batch)} times for each step.")
     return Training(
@@ -98,7 +100,15 @@ def _begin(
         state=state,
         meta=meta,
         step=OptimizerStep(
-            processes, learner, loss, optimizer, meta.preprocess, device_batch, recipe.clip_grad_norm, listener.say
+            processes,
+            learner,
+            loss,
+            optimizer,
+            meta.preprocess,
+            device_batch,
+            recipe.clip_grad_norm,
+            listener.say,
+            teacher,
         ),
         frozen=freezes_batch_norm(recipe, device_batch),
         checkpoints=Checkpoints(run.path, fingerprint(recipe), data.identity),

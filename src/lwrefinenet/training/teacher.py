@@ -1,0 +1,52 @@
+"""Distillation: other weights, larger or slower, whose opinion of every cell is learnt beside the masks."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lwrefinenet import weights
+from lwrefinenet.errors import RecipeError
+from lwrefinenet.labels import LabelSet
+
+
+class Teacher:
+    """Weights that are learnt from, as they are: they see the same crops, flipped and coloured as the learner's.
+
+    name_or_path: as `weights.load`.  labels: of the learner; RecipeError where the teacher's classes are others.
+    weight: of the distance in the loss.  temperature: divides the logits of both.
+    G. Hinton, O. Vinyals, J. Dean, "Distilling the knowledge in a neural network" (arXiv:1503.02531).
+    """
+
+    def __init__(
+        self, name_or_path: str, labels: LabelSet, *, weight: float, temperature: float, device: torch.device
+    ) -> None:
+        model, self.meta = weights.load(name_or_path)
+        if self.meta.labels.class_names != labels.class_names:
+            raise RecipeError(
+                f"recipe: teacher is {name_or_path!r}, which knows {len(self.meta.labels)} classes, and the training data has "
+                f"{len(labels)}, or they differ in name or order; expected weights with the same classes."
+            )
+        self.network = model.fuse().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.weight, self.temperature = weight, temperature
+
+    def distance(self, logits: Tensor, images: Tensor) -> Tensor:
+        """How far the learner's opinion is from the teacher's, weighted: a scalar.
+
+        logits: the learner's, (N, C, h, w).  images: what both saw, (N, 3, H, W) uint8 RGB.
+        """
+        with torch.no_grad():
+            expected = self.network(self.meta.preprocess(images))
+        return self.weight * divergence(logits, expected, self.temperature)
+
+
+def divergence(logits: Tensor, expected: Tensor, temperature: float) -> Tensor:
+    """The mean over the cells of KL(expected || logits) at a temperature, times its square, so that gradients keep their size.
+
+    logits, expected: (N, C, h, w); brought to the size of `logits` where sizes differ.  Returns a scalar.
+    """
+    if expected.shape[-2:] != logits.shape[-2:]:
+        expected = F.interpolate(expected, size=logits.shape[-2:], mode="bilinear", align_corners=False)
+    known = (expected.float() / temperature).log_softmax(dim=1)
+    learnt = (logits.float() / temperature).log_softmax(dim=1)
+    cells = F.kl_div(learnt, known, reduction="none", log_target=True).sum(dim=1)
+    return temperature**2 * cells.mean()

@@ -1,0 +1,66 @@
+"""Distillation: the distance worked out by hand, and a learner that comes nearer to its teacher."""
+
+import math
+
+import pytest
+import torch
+
+from lwrefinenet import weights
+from lwrefinenet.errors import RecipeError
+from lwrefinenet.labels import LabelSet, voc_palette
+from lwrefinenet.training.teacher import Teacher, divergence
+from tests.tiny import TINY_META, build_tiny
+
+IMAGES = torch.randint(0, 255, (2, 3, 64, 80), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def cell(*logits):
+    return torch.tensor(logits)[None, :, None, None]
+
+
+def test_the_distance_of_one_cell_worked_out_by_hand():
+    # expected 3/4 and 1/4, learnt 1/2 and 1/2
+    found = divergence(cell(0.0, 0.0), cell(math.log(3), 0.0), temperature=1.0)
+    assert found.item() == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+
+
+def test_temperature_divides_the_logits_and_its_square_multiplies():
+    found = divergence(cell(0.0, 0.0), cell(2 * math.log(3), 0.0), temperature=2.0)
+    assert found.item() == pytest.approx(4 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5)))
+
+
+def test_equal_opinions_have_no_distance_and_sizes_are_brought_together():
+    logits = torch.randn(1, 3, 4, 4)
+    assert divergence(logits, logits + 5, 1.0).item() == pytest.approx(0, abs=1e-6)
+    flat = cell(1.0, 2.0, 3.0)
+    assert divergence(flat.expand(1, 3, 5, 7), flat.expand(1, 3, 4, 4), 1.0).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.fixture
+def teacher_file(tmp_path):
+    path = tmp_path / "teacher.safetensors"
+    weights.save(path, build_tiny(), TINY_META)
+    return str(path)
+
+
+def teacher_of(path, labels=TINY_META.labels, weight=2.0):
+    return Teacher(path, labels, weight=weight, temperature=1.0, device=torch.device("cpu"))
+
+
+def test_a_network_is_at_no_distance_from_itself_and_a_gradient_leads_others_there(teacher_file):
+    teacher = teacher_of(teacher_file)
+    own = build_tiny()(TINY_META.preprocess(IMAGES)).detach()
+    assert teacher.distance(own, IMAGES).item() == pytest.approx(0, abs=1e-5)
+    logits = (own + torch.randn(own.shape, generator=torch.Generator().manual_seed(3))).requires_grad_()
+    before = teacher.distance(logits, IMAGES)
+    before.backward()
+    after = teacher.distance(logits - 100 * logits.grad, IMAGES)
+    assert after < before
+    assert before.item() == pytest.approx(2 * divergence(logits, own, 1.0).item(), rel=1e-4)
+    assert not any(parameter.requires_grad for parameter in teacher.network.parameters())
+
+
+def test_a_teacher_of_other_classes_is_refused(teacher_file):
+    other = LabelSet("others", ("nothing", "disc", "square"), voc_palette(3))
+    with pytest.raises(RecipeError, match=r"teacher.safetensors.*3 classes.*differ in name or order"):
+        teacher_of(teacher_file, other)
