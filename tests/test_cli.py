@@ -325,6 +325,17 @@ def test_import_turns_a_published_checkpoint_into_weights_that_predict_takes(run
     assert run("predict", picture, "--weights", output, "--output", tmp_path / "out")[0] == 0
 
 
+def test_imported_multi_task_weights_say_which_tasks_they_have(run, tmp_path):
+    state = create_model("mt_lw_mobilenetv2", 40, tasks=["segmentation", "depth", "normals"]).state_dict()
+    names = PUBLISHED["mt_lw_mobilenetv2"]
+    published = {_published_name(key, names): value for key, value in state.items()}
+    torch.save({"state_dict": published}, tmp_path / "three.ckpt")
+    output = tmp_path / "nyu.safetensors"
+    arguments = ("--network", "mt_lw_mobilenetv2", "--dataset", "nyu", "-o", output)
+    assert run("import", tmp_path / "three.ckpt", *arguments)[0] == 0
+    assert weights.load(output)[0].tasks == ("segmentation", "depth", "normals")
+
+
 def test_import_refuses_a_label_set_of_another_size(run, tmp_path):
     write_published_checkpoint(tmp_path / "old.pth", 7)
     arguments = ("--network", "rf_lw_mobilenetv2", "--dataset", "voc", "-o", tmp_path / "x.safetensors")

@@ -24,7 +24,7 @@ from lwrefinenet.evaluate import Evaluation
 from lwrefinenet.export.export import Exported
 from lwrefinenet.labels import Colour
 from lwrefinenet.meta import WeightsMeta
-from lwrefinenet.models.zoo import MODELS, create_model
+from lwrefinenet.models.zoo import MODELS, create_model, needs_backbone
 from lwrefinenet.predict_files import FileResult
 from lwrefinenet.training.progress import StepReport
 from lwrefinenet.weights import SHIPPED, locate, read_meta
@@ -88,7 +88,7 @@ def networks_table() -> Table:
     table = Table("network", "parameters at 21 classes", title="Networks", title_justify="left")
     table.columns[1].justify = "right"
     for name in MODELS:
-        table.add_row(name, "depends on the timm backbone" if name == "rf_lw" else f"{_parameters(name):,}")
+        table.add_row(name, "depends on the timm backbone" if needs_backbone(name) else f"{_parameters(name):,}")
     return table
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lwrefinenet.errors import UsageError, WeightsError
 from lwrefinenet.files import write_atomically
 from lwrefinenet.meta import WeightsMeta
-from lwrefinenet.models.refinenet import LightWeightRefineNet
+from lwrefinenet.models.refinenet import RefineNet
 from lwrefinenet.models.state import load_strictly
 from lwrefinenet.models.zoo import create_model
 
@@ -47,7 +47,7 @@ SHIPPED: dict[str, ShippedWeights] = {
 DEFAULT_WEIGHTS = "rf_lw_efficientnet_lite0.camvid"
 
 
-def load(name_or_path: str | Path) -> tuple[LightWeightRefineNet, WeightsMeta]:
+def load(name_or_path: str | Path) -> tuple[RefineNet, WeightsMeta]:
     """Read weights and build the network that they were made for, in evaluation mode, float32, on the CPU.
 
     name_or_path: a name of SHIPPED (its sha256 is checked) or a `.safetensors` file of this package. Never unpickles.

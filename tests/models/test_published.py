@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from lwrefinenet.errors import UsageError, WeightsError
-from lwrefinenet.models.published import import_published
+from lwrefinenet.models.published import PUBLISHED, _published_name, import_published
+from lwrefinenet.models.zoo import create_model
 
 NETWORK = "rf_lw_mobilenetv2"
 
@@ -37,6 +38,11 @@ def published(parity_folder, filling):
 
 
 @pytest.fixture(scope="module")
+def multi_task_state(published):
+    return published("mt_mobilenetv2_40_depth")[0]
+
+
+@pytest.fixture(scope="module")
 def mobilenet_state(published):
     return published("rf_lw_mobilenetv2_21")[0]
 
@@ -60,6 +66,109 @@ def test_imported_network_gives_the_published_logits(name, published, filling, w
         logits = model(torch.from_numpy(filling.network_input(97, 131)))
     assert not model.training
     assert (logits - expected).abs().max() / expected.std() < 1e-4
+
+
+def test_imported_multi_task_network_gives_the_published_results(parity_folder, multi_task_state, filling, written):
+    model = import_published(written({"state_dict": multi_task_state}), "mt_lw_mobilenetv2")
+    assert not model.training
+    with torch.no_grad():
+        results = model(torch.from_numpy(filling.network_input(97, 131)))
+    assert list(results) == ["segmentation", "depth"]
+    with np.load(parity_folder / "mt_mobilenetv2_40_depth.npz") as file:
+        for number, result in enumerate(results.values()):
+            expected = torch.from_numpy(file[f"output{number}_97x131"])
+            assert (result - expected).abs().max() / expected.std() < 1e-4
+
+
+def multi_task_file(num_classes, tasks):
+    """What a published multi-task checkpoint of random values holds."""
+    state = create_model("mt_lw_mobilenetv2", num_classes, tasks=tasks).state_dict()
+    return {_published_name(key, PUBLISHED["mt_lw_mobilenetv2"]): value for key, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "tasks"),
+    [
+        (40, ("segmentation", "depth")),
+        (6, ("segmentation", "depth")),
+        (46, ("segmentation", "depth")),
+        (40, ("segmentation", "depth", "normals")),
+    ],
+)
+def test_classes_and_tasks_are_those_of_the_file(num_classes, tasks, written):
+    state = multi_task_file(num_classes, tasks)
+    model = import_published(written({"state_dict": state}), "mt_lw_mobilenetv2", tasks=list(tasks))
+    assert (model.num_classes, model.tasks) == (num_classes, tasks)
+    assert torch.equal(model.heads["depth"][0].weight, state["pre_depth.weight"])
+    assert torch.equal(model.decoder.levels[3].pooling.convs[0].weight, state["crp1.0.1_outvar_dimred.weight"])
+
+
+@pytest.mark.parametrize(
+    ("network", "key", "value", "message"),
+    [
+        ("mt_lw_mobilenetv2", "pre_segm.weight", None, r"1 missing \(pre_segm.weight\)"),
+        ("mt_lw_mobilenetv2", "depth.bias", None, r"1 missing \(depth.bias\)"),
+        (
+            "mt_lw_mobilenetv2",
+            "pre_normal.weight",
+            torch.zeros(256, 1, 1, 1),
+            r"2 missing \(normal.weight, normal.bias\)",
+        ),
+        (
+            "mt_lw_mobilenetv2",
+            "depth.weight",
+            torch.zeros(2, 256, 3, 3),
+            r"depth.weight \(2, 256, 3, 3\) instead of \(1,",
+        ),
+        ("mt_lw_mobilenetv2", "segm.weight", None, r"segm.weight, the head, is missing"),
+        ("mt_lw_mobilenetv2", "depth.weight", None, r"1 missing \(depth.weight\)"),
+        ("mt_lw_mobilenetv2", "clf_conv.weight", torch.zeros(21, 256, 3, 3), r"1 unexpected \(clf_conv.weight\)"),
+        ("rf_lw_mobilenetv2", "x", None, r"holds a multi-task network \(segmentation, depth\).*as mt_lw_mobilenetv2"),
+    ],
+)
+def test_misfits_of_multi_task_files_are_named(network, key, value, message, multi_task_state, written):
+    state = {k: v for k, v in (multi_task_state | {key: value}).items() if v is not None}
+    with pytest.raises(WeightsError, match=f"checkpoint.pth.tar.*{message}"):
+        import_published(written(state), network)
+
+
+def test_other_tasks_than_asked_for_are_refused(multi_task_state, written):
+    with pytest.raises(WeightsError, match=r"its tasks are segmentation, depth, not segmentation, depth, normals\."):
+        import_published(written(multi_task_state), "mt_lw_mobilenetv2", tasks=("segmentation", "depth", "normals"))
+
+
+def test_a_network_of_one_task_is_no_multi_task_network(mobilenet_state, written):
+    with pytest.raises(
+        WeightsError, match="holds no heads of depth or normals, but mt_lw_mobilenetv2 has several tasks"
+    ):
+        import_published(written(mobilenet_state), "mt_lw_mobilenetv2")
+
+
+def densetorch_names(state):
+    """The state of RF-LW-MobileNet-v2 under the names of DenseTorch's encoder and decoder in sequence."""
+    convs = {f"conv{8 - i}.weight": f"1.stem_convs.{i}.weight" for i in range(6)}
+    adapts = {f"conv_adapt{4 - i}.weight": f"1.adapt_convs.{i}.weight" for i in range(3)}
+    names = {**convs, **adapts, "segm.weight": "1.segm.weight", "segm.bias": "1.segm.bias"}
+    for key in state:
+        if key.startswith("crp"):
+            names[key] = f"1.crp_blocks.{4 - int(key[3])}{key[4:]}"
+    return {names.get(key, f"0.{key}"): value for key, value in state.items()}
+
+
+def test_densetorchs_names_are_read_as_the_published_ones(mobilenet_state, written):
+    renamed = densetorch_names(mobilenet_state)
+    assert "1.crp_blocks.3.0.4_outvar_dimred.weight" in renamed
+    model = import_published(written({"state_dict": renamed, "epoch": 3}), NETWORK)
+    expected = import_published(written(mobilenet_state), NETWORK).state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
+
+
+def test_densetorchs_multi_task_decoder_is_refused(mobilenet_state, written):
+    state = densetorch_names(mobilenet_state) | {"1.heads.0.0.weight": torch.zeros(256, 1, 1, 1)}
+    with pytest.raises(
+        WeightsError, match="multi-task network of DenseTorch, which resizes between its levels in another"
+    ):
+        import_published(written(state), "mt_lw_mobilenetv2")
 
 
 @pytest.mark.parametrize(

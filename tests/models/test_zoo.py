@@ -44,6 +44,24 @@ def test_published_tensor_counts(name, backbone, everything):
     assert len(list(model.parameters())) == everything
 
 
+@pytest.mark.parametrize(
+    ("num_classes", "tasks", "parameters", "tensors", "entries"),
+    [
+        (40, ("segmentation", "depth"), 3_070_057, 187, 343),
+        (6, ("segmentation", "depth"), 2_991_687, 187, 343),
+        (46, ("segmentation", "depth"), 3_083_887, 187, 343),
+        (40, ("segmentation", "depth", "normals"), 3_077_228, 190, 346),
+    ],
+)
+def test_published_multi_task_counts(num_classes, tasks, parameters, tensors, entries):
+    with torch.device("meta"):
+        model = create_model("mt_lw_mobilenetv2", num_classes, tasks=tasks)
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    assert sum(parameter.numel() for parameter in model.backbone.parameters()) == 1_812_800
+    assert len(list(model.parameters())) == tensors
+    assert len(model.state_dict()) == entries
+
+
 def test_lite0_stays_in_the_size_class_of_mobilenetv2_with_a_narrow_decoder():
     with torch.device("meta"):
         narrow, wide = (create_model("rf_lw_efficientnet_lite0", decoder_channels=c) for c in (128, 256))
@@ -99,8 +117,9 @@ def test_published_network_has_no_decoder_width():
         create_model("rf_lw_resnet50", decoder_channels=128)
 
 
-def test_only_rf_lw_takes_a_backbone():
+def test_only_networks_on_any_backbone_take_one():
     with pytest.raises(UsageError, match="'rf_lw_efficientnet_lite0' has no argument 'backbone'"):
         create_model("rf_lw_efficientnet_lite0", backbone="resnet18")
-    with pytest.raises(UsageError, match="needs a timm backbone"):
-        create_model("rf_lw")
+    for name in ("rf_lw", "mt_lw"):
+        with pytest.raises(UsageError, match=f"'{name}' needs a timm backbone"):
+            create_model(name)

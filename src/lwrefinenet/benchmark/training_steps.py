@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import SGD
 
+from lwrefinenet.errors import UsageError
 from lwrefinenet.models.refinenet import LightWeightRefineNet
 from lwrefinenet.models.zoo import create_model
 from lwrefinenet.preprocess import Preprocess
@@ -43,7 +44,10 @@ class StepJob:
     def network(self) -> LightWeightRefineNet:
         """The same parameters every time."""
         torch.manual_seed(self.seed)
-        return create_model(self.model, self.num_classes)
+        network = create_model(self.model, self.num_classes)
+        if not isinstance(network, LightWeightRefineNet):
+            raise UsageError(f"network {self.model!r} has several tasks; the training benchmark takes networks of one.")
+        return network
 
     def pictures(self) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) uint8 noise; (N, H, W) int64 random classes in blocks of 25x25 pixels, about a tenth of them ignored."""

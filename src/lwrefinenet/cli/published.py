@@ -10,6 +10,7 @@ from lwrefinenet.console import say
 from lwrefinenet.errors import UsageError
 from lwrefinenet.labels import LABEL_SETS
 from lwrefinenet.meta import Source, WeightsMeta
+from lwrefinenet.models.multitask import MultiTaskRefineNet
 from lwrefinenet.models.published import import_published
 from lwrefinenet.preprocess import Preprocess
 
@@ -32,7 +33,8 @@ def import_(
     source = Source(
         "published checkpoint", file.name, "academic use only (its authors' terms)", "light-weight-refinenet"
     )
-    meta = WeightsMeta(network, labels, Preprocess(), licence=source.licence, sources=(source,))
+    arguments = {"tasks": list(model.tasks)} if isinstance(model, MultiTaskRefineNet) else {}
+    meta = WeightsMeta(network, labels, Preprocess(), arguments, licence=source.licence, sources=(source,))
     weights.save(output, model, meta)
     say(
         f"Wrote {output}: {network}, {len(labels)} classes of {dataset}. Try it: lwrefinenet predict PICTURE --weights {output}"

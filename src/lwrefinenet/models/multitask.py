@@ -1,0 +1,75 @@
+"""Multi-task Light-Weight RefineNet: segmentation, depth and surface normals from one decoder.
+
+V. Nekrasov, T. Dharmasiri, A. Spek, T. Drummond, C. Shen, I. Reid, "Real-Time Joint Semantic Segmentation and Depth Estimation
+Using Asymmetric Annotations", ICRA 2019 (arXiv:1809.04766).
+"""
+
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor, nn
+
+from lwrefinenet.errors import UsageError
+from lwrefinenet.models.refinenet import RefineNet, RefineNetDecoder, depthwise1x1
+
+TASKS = ("segmentation", "depth", "normals")  # in the order in which they are listed everywhere
+
+
+class MultiTaskRefineNet(RefineNet):
+    """A backbone that gives features, a decoder that fuses them, and a head for each task.
+
+    tasks: some of TASKS, in their order.  The other arguments are those of `RefineNet`; decoder and heads begin as published,
+    with small weights and no biases.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        decoder: RefineNetDecoder,
+        num_classes: int,
+        tasks: Sequence[str],
+        *,
+        input_scale: float = 1.0,
+    ) -> None:
+        super().__init__(backbone, decoder, num_classes, input_scale=input_scale)
+        channels = {"segmentation": num_classes, "depth": 1, "normals": 3}
+        self.heads = nn.ModuleDict({task: _head(decoder.out_channels, channels[task]) for task in tasks})
+        for module in (decoder, self.heads):
+            _begin_small(module)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(self.heads)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """images: (N, 3, H, W), normalised; any H and W.
+
+        Returns, for each task, (N, C, ceil(H/4), ceil(W/4)): "segmentation" logits, "depth" in metres, one channel, of which
+        the absolute value is meant, "normals", unnormalised vectors, three channels.
+        """
+        fused = self.decoder(self.features(images))
+        return {task: self.at_quarter(head(fused), images) for task, head in self.heads.items()}
+
+
+def canonical_tasks(tasks: Iterable[str]) -> tuple[str, ...]:
+    """The tasks in the order of TASKS; UsageError for an unknown one, or where segmentation is not among them."""
+    given = [tasks] if isinstance(tasks, str) else list(tasks)
+    if "segmentation" not in given or not set(given) <= set(TASKS):
+        raise UsageError(f"tasks are {given}; expected 'segmentation', and with it any of {', '.join(TASKS[1:])}.")
+    return tuple(task for task in TASKS if task in given)
+
+
+def _head(in_channels: int, out_channels: int) -> nn.Module:
+    return nn.Sequential(
+        depthwise1x1(in_channels, in_channels),
+        nn.ReLU6(),
+        nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1),
+    )
+
+
+def _begin_small(module: nn.Module) -> None:
+    """Convolutions' weights from a normal distribution of deviation 0.01; biases 0."""
+    for conv in module.modules():
+        if isinstance(conv, nn.Conv2d):
+            nn.init.normal_(conv.weight, std=0.01)
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
