@@ -97,6 +97,12 @@ class Header:
     mode: str
     format: str
 
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """(height, width) as a person sees it."""
+        height, width = self.size
+        return (width, height) if _UPRIGHT[self.orientation][0] else (height, width)
+
 
 def read_header(path: str | Path) -> Header:
     """Read a file's header, whatever the size of the picture; ImageError for a file that is missing, empty or no picture."""

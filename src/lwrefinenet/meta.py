@@ -46,6 +46,11 @@ class WeightsMeta:
     licence: str = "unknown"
     sources: tuple[Source, ...] = ()
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What the network gives, in this order."""
+        return tuple(self.arguments.get("tasks", ("segmentation",)))
+
     def to_json(self) -> str:
         """One JSON object; `from_json` gives the same WeightsMeta again."""
         return json.dumps(

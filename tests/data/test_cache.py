@@ -38,16 +38,16 @@ def test_a_cache_changes_no_batch(dataset, workers):
     for left, right in zip(with_cache, without, strict=True):
         assert left.indices == right.indices
         assert left.images.equal(right.images)
-        assert left.targets.equal(right.targets)
+        assert left.targets["segmentation"].equal(right.targets["segmentation"])
 
 
 def test_augmentation_leaves_the_kept_pictures_as_they_are(dataset):
     cached = kept_in_memory(dataset)
-    before = [array.copy() for labelled in cached.arrays for array in labelled]
+    before = [(pixels.copy(), mask.copy()) for pixels, mask in cached]
     transform = TrainTransform((64, 80), (1.0, 1.0), 0.0, 0.5, (0.0, 0.0, 0.0), 255)
     list(batches(AugmentedSamples(cached, transform, seed=0), range(3), batch_size=3, workers=0))
-    for kept, copy in zip((array for labelled in cached.arrays for array in labelled), before, strict=True):
-        assert np.array_equal(kept, copy)
+    for kept, copies in zip(cached, before, strict=True):
+        assert all(np.array_equal(array, copy) for array, copy in zip(kept, copies, strict=True))
 
 
 def test_it_says_how_much_memory_it_takes(dataset):
@@ -63,7 +63,7 @@ def test_what_does_not_fit_is_refused_from_a_few_pictures(dataset):
             yield index
 
     with pytest.raises(DataError, match=r'its 6 pictures and masks take .* are free for them; set cache = "none"'):
-        kept_in_memory(dataset, watch, free=6 * BYTES_OF_ONE)
+        kept_in_memory(dataset, watch=watch, free=6 * BYTES_OF_ONE)
     assert decoded == []
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -419,3 +420,76 @@ def test_a_teacher_is_learnt_from_and_named_among_the_sources(shapes, tmp_path):
     run(shapes, tmp_path / "alone", recipe(epochs=1), alone)
     assert listener.losses[0] > alone.losses[0] + 0.01  # the same first batch, and a distance on top of its loss
     assert [source.origin for source in meta.sources if source.role == "teacher"] == [str(first.best)]
+
+
+TASKS = ["segmentation", "depth", "normals"]
+
+
+@pytest.fixture(scope="module")
+def shapes_with_depth(tmp_path_factory):
+    """Training pictures whose depth follows from their classes, but for the last, which has none."""
+    root = write_shapes(tmp_path_factory.mktemp("deep"), train=8, val=4)
+    with (root / "dataset.toml").open("a") as file:
+        file.write("\ndepth_scale = 0.001\nfocal_length = 80\n")
+    for split, count in (("train", 7), ("val", 4)):
+        (root / "depth" / split).mkdir(parents=True)
+        for number in range(count):
+            mask = np.array(Image.open(root / "masks" / split / f"{number:03}.png"))
+            Image.fromarray(1000 + 500 * mask.astype(np.uint16)).save(root / "depth" / split / f"{number:03}.png")
+    return root
+
+
+def several(**changes):
+    return recipe(model="mt_lw", tasks=TASKS, normals_from_depth=True, **changes)
+
+
+def test_several_tasks_are_learnt_at_once_and_a_cache_changes_nothing(shapes_with_depth, tmp_path):
+    plain = run(shapes_with_depth, tmp_path / "plain", several(workers=1))
+    kept = run(shapes_with_depth, tmp_path / "kept", several(cache="memory"))
+    assert all(torch.equal(value, tensors(kept.best)[key]) for key, value in tensors(plain.best).items())
+    assert weights.read_meta(plain.best).tasks == tuple(TASKS)
+
+
+def test_tasks_that_find_their_weights_are_resumed_bit_for_bit(shapes_with_depth, tmp_path):
+    the_recipe = several(uncertainty_weights=True, epochs=3)
+    whole = run(shapes_with_depth, tmp_path / "whole", the_recipe)
+    run(shapes_with_depth, tmp_path / "parts", the_recipe, time_limit=0.0)
+    run(shapes_with_depth, tmp_path / "parts", the_recipe, resume=True)
+    assert all(
+        torch.equal(value, tensors(tmp_path / "parts" / "best.safetensors")[k])
+        for k, value in tensors(whole.best).items()
+    )
+
+
+def test_depth_is_learnt(shapes_with_depth, tmp_path):
+    listener = Quiet()
+    run(shapes_with_depth, tmp_path / "run", several(epochs=12, depth_weight=5.0), listener)
+    assert sum(listener.losses[-4:]) < 0.7 * sum(listener.losses[:4])
+
+
+def test_a_task_without_labels_is_refused_with_what_would_help(shapes, tmp_path):
+    with pytest.raises(
+        DataError, match=r"the network gives depth, and no picture has any to learn it from; give a data set with"
+    ):
+        run(shapes, tmp_path / "run", recipe(model="mt_lw", tasks=["segmentation", "depth"]))
+
+
+def test_a_run_begins_with_what_fits_of_other_weights(shapes, shapes_with_depth, tmp_path):
+    first = run(shapes, tmp_path / "first", recipe(epochs=1))
+    listener = Quiet()
+    again = several(epochs=1, initial_weights=str(first.best), backbone_lr=1e-9, decoder_lr=1e-9, ema_decay=0.0)
+    second = run(shapes_with_depth, tmp_path / "second", again, listener)
+    before, after = tensors(first.best), tensors(second.best)
+    for key in ("backbone.net.conv1.0.weight", "decoder.levels.0.adapt.0.0.weight"):
+        torch.testing.assert_close(after[key], before[key], rtol=1e-2, atol=1e-3)
+    (said,) = [sentence for sentence in listener.sentences if sentence.startswith("Beginning with")]
+    assert "heads.depth.2" in said and "backbone" not in said
+    assert weights.read_meta(second.best).sources[0].origin == str(first.best)
+
+
+def test_initial_weights_of_another_backbone_are_refused(shapes, tmp_path):
+    first = run(shapes, tmp_path / "first", recipe(epochs=1))
+    with pytest.raises(
+        WeightsError, match=r"is a rf_lw, whose backbone does not fit .*give initial_weights with the same"
+    ):
+        run(shapes, tmp_path / "second", recipe(backbone="resnet18", initial_weights=str(first.best)))

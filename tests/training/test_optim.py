@@ -23,7 +23,7 @@ def test_vectors_are_decayed_where_the_recipe_asks_for_it(tiny_model):
 def test_auxiliary_heads_learn_at_the_rate_of_the_decoder(tiny_model):
     heads = nn.Linear(2, 2)
     settings = {"backbone_lr": 0.1, "decoder_lr": 0.2, "weight_decay": 0.3, "momentum": 0.9}
-    optimizer = build_optimizer(tiny_model, "adamw", **settings, auxiliary=heads)
+    optimizer = build_optimizer(tiny_model, "adamw", **settings, besides=heads.parameters())
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     assert [rates[id(p)] for p in heads.parameters()] == [0.2, 0.2]
 

@@ -15,10 +15,12 @@ from lwrefinenet.training.losses import SegmentationLoss
 from lwrefinenet.training.optim import freeze_batch_norm
 from lwrefinenet.training.processes import Processes
 from lwrefinenet.training.step import OptimizerStep, fitting_batch
+from lwrefinenet.training.task_losses import TaskLosses
 
 IMAGES = torch.randint(0, 255, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 TARGETS = torch.randint(0, 3, (4, 64, 64), generator=torch.Generator().manual_seed(2))
 TARGETS[0, :50] = 255  # so that the parts do not weigh alike
+TARGETS = {"segmentation": TARGETS}
 
 
 def step_of(model, device_batch, *, say=lambda sentence: None, clip=0.0, wrap=lambda learner: learner):
@@ -26,7 +28,8 @@ def step_of(model, device_batch, *, say=lambda sentence: None, clip=0.0, wrap=la
     freeze_batch_norm(learner)
     optimizer = torch.optim.SGD(learner.parameters(), lr=0.1)
     processes = Processes.start("float32", torch.device("cpu"))
-    loss = SegmentationLoss(ignore_index=255, class_weights=torch.tensor([0.5, 1.0, 3.0]))
+    classes = SegmentationLoss(ignore_index=255, class_weights=torch.tensor([0.5, 1.0, 3.0]))
+    loss = TaskLosses(classes, {"segmentation": 1.0})
     prepared = processes.prepared(optimizer)
     return OptimizerStep(
         processes, wrap(learner), loss, prepared, lambda x: x.float() / 255, device_batch, clip, say
@@ -86,7 +89,7 @@ def test_what_a_failed_attempt_held_is_given_back_when_nothing_refers_to_it(tiny
         def forward(self, images):
             activations = self.learner(images)
             if len(images) > self.limit:
-                held.append(weakref.ref(activations[0]))
+                held.append(weakref.ref(activations[0]["segmentation"][0]))
                 raise torch.OutOfMemoryError("CUDA out of memory.")
             return activations
 

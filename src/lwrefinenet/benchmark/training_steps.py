@@ -21,6 +21,7 @@ from lwrefinenet.training.losses import SegmentationLoss
 from lwrefinenet.training.optim import build_optimizer, freeze_batch_norm
 from lwrefinenet.training.processes import Processes
 from lwrefinenet.training.step import OptimizerStep
+from lwrefinenet.training.task_losses import TaskLosses
 
 IGNORE_INDEX = 255
 BACKBONE_LR, DECODER_LR = 5e-4, 5e-3  # published, of the first stage
@@ -82,7 +83,7 @@ def our_step(job: StepJob) -> Step:
     step = OptimizerStep(
         processes,
         processes.distributed(learner),
-        SegmentationLoss(IGNORE_INDEX),
+        TaskLosses(SegmentationLoss(IGNORE_INDEX), {"segmentation": 1.0}),
         processes.prepared(optimizer),
         prepare=Preprocess(),
         device_batch=job.batch,
@@ -92,7 +93,7 @@ def our_step(job: StepJob) -> Step:
     learner.train()
     freeze_batch_norm(learner)
     images, targets = job.pictures()
-    return lambda: step(images.to("cpu", memory_format=torch.channels_last), targets)
+    return lambda: step(images.to("cpu", memory_format=torch.channels_last), {"segmentation": targets})
 
 
 def published_step(job: StepJob) -> Step:

@@ -1,37 +1,37 @@
 """A data set that is decoded once and kept in memory, for training that would wait for its pictures otherwise."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from lwrefinenet.data.dataset import LabelledPictures, Sample, SegmentationDataset
+from lwrefinenet.data.dataset import Labelled, LabelledPictures, Sample, SegmentationDataset
 from lwrefinenet.errors import DataError
 from lwrefinenet.labels import LabelSet
 
 FEW = 16  # pictures that tell how large the rest will be
 SPARED = 0.1  # share of the free memory that is left to the rest of the training
 
-Labelled = tuple[np.ndarray, np.ndarray]
-
 
 @dataclass(frozen=True, eq=False)
 class CachedPictures:
-    """Another data set's pictures and masks, decoded: uint8 arrays that nobody writes to, so forked workers share them.
+    """Another data set's pictures with what is known of them, decoded: arrays that nobody writes to, so forked workers share them.
 
-    arrays: as the data set gives them, in its order.
+    records: as the data set gives them for `tasks`, in its order.
     """
 
     pictures: LabelledPictures
-    arrays: tuple[Labelled, ...]
+    records: tuple[Labelled, ...]
+    tasks: tuple[str, ...] = ()
 
     @property
     def bytes(self) -> int:
         """Memory that the arrays take."""
-        return sum(map(_bytes, self.arrays))
+        return sum(map(_bytes, self.records))
 
     @property
     def name(self) -> str:
@@ -58,10 +58,17 @@ class CachedPictures:
         return self.pictures.parts
 
     def __len__(self) -> int:
-        return len(self.arrays)
+        return len(self.records)
 
-    def __getitem__(self, index: int) -> Labelled:
-        return self.arrays[index]
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        record = self.records[index]
+        return record.pixels, record.mask
+
+    def labelled(self, index: int, tasks: Sequence[str]) -> Labelled:
+        """What was kept; ValueError for other tasks than it was kept for."""
+        if tuple(tasks) != self.tasks:
+            raise ValueError(f"kept for the tasks {self.tasks}, asked for {tuple(tasks)}.")
+        return self.records[index]
 
     def sample(self, index: int) -> Sample:
         """The files behind a picture."""
@@ -70,12 +77,14 @@ class CachedPictures:
 
 def kept_in_memory(
     pictures: LabelledPictures,
+    tasks: Sequence[str] = (),
     watch: Callable[[Iterable[int]], Iterable[int]] = iter,
     *,
     free: int | None = None,
 ) -> CachedPictures:
     """Decode every picture and mask, on all cores.
 
+    tasks: what else is kept of each picture, as `LabelledPictures.labelled` takes them.
     watch: passes the indices through, for a progress bar.  free: memory to live in, in bytes; None takes what the machine
     has, and no limit where it does not tell.
     DataError where they do not fit, from a few of them if that shows already, or for a picture that cannot be read.
@@ -83,21 +92,21 @@ def kept_in_memory(
     free = free_memory() if free is None else free
     limit = None if free is None else int((1 - SPARED) * free)
     every = max(1, len(pictures) // FEW)
-    few = [_bytes(pictures[index]) for index in range(0, len(pictures), every)]
+    few = [_bytes(pictures.labelled(index, tasks)) for index in range(0, len(pictures), every)]
     _refuse_beyond(limit, len(pictures) * sum(few) // max(1, len(few)), pictures)
-    arrays: list[Labelled] = []
+    records: list[Labelled] = []
     taken = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoding = pool.map(lambda index: _own_arrays(pictures[index]), range(len(pictures)))
+        decoding = pool.map(lambda index: _own_arrays(pictures.labelled(index, tasks)), range(len(pictures)))
         try:
             for _ in watch(range(len(pictures))):
-                arrays.append(next(decoding))
-                taken += _bytes(arrays[-1])
+                records.append(next(decoding))
+                taken += _bytes(records[-1])
                 _refuse_beyond(limit, taken, pictures)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return CachedPictures(pictures, tuple(arrays))
+    return CachedPictures(pictures, tuple(records), tuple(tasks))
 
 
 def free_memory() -> int | None:
@@ -124,10 +133,12 @@ def _free_in_container() -> int | None:
         return None
 
 
-def _own_arrays(labelled: Labelled) -> Labelled:
+def _own_arrays(record: Labelled) -> Labelled:
     """Contiguous, so that a cropped picture does not hold on to what was cut off."""
-    pixels, mask = labelled
-    return np.ascontiguousarray(pixels), np.ascontiguousarray(mask)
+    own: dict[str, Any] = {
+        name: None if array is None else np.ascontiguousarray(array) for name, array in vars(record).items()
+    }
+    return Labelled(**own)
 
 
 def _refuse_beyond(limit: int | None, needed: int, pictures: LabelledPictures) -> None:
@@ -138,5 +149,5 @@ def _refuse_beyond(limit: int | None, needed: int, pictures: LabelledPictures) -
         )
 
 
-def _bytes(labelled: Labelled) -> int:
-    return sum(array.nbytes for array in labelled)
+def _bytes(record: Labelled) -> int:
+    return sum(array.nbytes for array in vars(record).values() if array is not None)

@@ -2,15 +2,16 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from lwrefinenet.data.geometry import FINE_WINDOW, DepthScale, normals_from_depth, read_depth, read_normals
 from lwrefinenet.errors import DataError
-from lwrefinenet.images import READABLE_SUFFIXES, read_mask, read_picture, upright
+from lwrefinenet.images import READABLE_SUFFIXES, read_header, read_mask, read_picture, upright
 from lwrefinenet.labels import LabelSet
 
 Crop = tuple[slice, slice]  # rows, columns
@@ -21,11 +22,27 @@ class Sample:
     """A picture and the mask that belongs to it.
 
     mask: its file, or the place of a mask that lies in no file of its own: `annotations.json/PICTURE_ID`, for the data
-    set's `decode` to understand.
+    set's `decode` to understand.  depth, normals: their files, where the data set has them.
     """
 
     image: Path
     mask: Path
+    depth: Path | None = None
+    normals: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A picture and what is known of its pixels, upright.
+
+    pixels: (H, W, 3) uint8 RGB.  mask: (H, W) uint8 class indices and the ignore index.  depth: (H, W) float32 metres, 0 where
+    unknown.  normals: (H, W, 3) float32 unit vectors (right, towards the camera, down), 0 where unknown.  None: nothing is known.
+    """
+
+    pixels: np.ndarray
+    mask: np.ndarray
+    depth: np.ndarray | None = None
+    normals: np.ndarray | None = None
 
 
 class LabelledPictures(Protocol):
@@ -48,6 +65,7 @@ class LabelledPictures(Protocol):
     def parts(self) -> "tuple[SegmentationDataset, ...]": ...
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]: ...
+    def labelled(self, index: int, tasks: Sequence[str]) -> Labelled: ...
     def sample(self, index: int) -> Sample: ...
 
 
@@ -60,6 +78,9 @@ class SegmentationDataset:
     decode: from a sample's mask to its stored values, (H, W) uint8; a module-level function or an object that can be
     pickled, so that workers can have it.
     crop: the part of every picture that counts, if not the whole.  void_rule: in words, for the protocol of a score.
+    depth_scale: what the numbers in depth files mean, where they are whole numbers.
+    focal_length: (horizontal, vertical) in pixels of the pictures, None: unknown.  normals_from_depth: whether normals are derived
+    from the depth of pictures that have no others.
     """
 
     name: str
@@ -71,6 +92,9 @@ class SegmentationDataset:
     crop: Crop | None = None
     void_rule: str = ""
     licence: str = "unknown"
+    depth_scale: DepthScale | None = None
+    focal_length: tuple[float, float] | None = None
+    normals_from_depth: bool = False
 
     @property
     def parts(self) -> "tuple[SegmentationDataset, ...]":
@@ -100,6 +124,68 @@ class SegmentationDataset:
             )
         pixels = picture.pixels
         return (pixels, mask) if self.crop is None else (pixels[self.crop], mask[self.crop])
+
+    def labelled(self, index: int, tasks: Sequence[str]) -> Labelled:
+        """The picture, its mask, and what else is known for these tasks ("depth", "normals").
+
+        DataError, naming the file, for what cannot be read or does not fit the picture.
+        """
+        sample = self.samples[index]
+        pixels, mask = self[index]
+        derived = "normals" in tasks and sample.normals is None and self.normals_from_depth
+        depth = normals = None
+        if sample.depth is not None and ("depth" in tasks or derived):
+            depth = self._aligned(read_depth(sample.depth, self.depth_scale), sample, sample.depth, pixels)
+        if sample.normals is not None and "normals" in tasks:
+            normals = self._aligned(read_normals(sample.normals), sample, sample.normals, pixels)
+        elif depth is not None and derived:
+            window = self.depth_scale.window if self.depth_scale else FINE_WINDOW
+            normals = normals_from_depth(depth, self._known_focal_length(sample), window=window)
+        return Labelled(pixels, mask, depth if "depth" in tasks else None, normals)
+
+    def has(self, task: str) -> bool:
+        """Whether any picture has what this task ("segmentation", "depth", "normals") learns from."""
+        with_depth = any(sample.depth is not None for sample in self.samples)
+        if task == "normals":
+            return any(sample.normals is not None for sample in self.samples) or (
+                self.normals_from_depth and with_depth
+            )
+        return with_depth if task == "depth" else True
+
+    def check_files(self, task: str) -> None:
+        """Raise DataError for a file of this task ("depth", "normals") that is missing or of another size than its picture."""
+        for sample in self.samples:
+            path = sample.normals if task == "normals" else sample.depth
+            if path is None:
+                continue
+            if not path.is_file():
+                raise DataError(f"{path}: no such file, but it is to be the {task} of {sample.image.name}.")
+            found, expected = read_header(path).size, read_header(sample.image).size
+            if found != expected and found != expected[::-1]:
+                raise DataError(
+                    f"{path}: is {found[1]}x{found[0]}, its picture {sample.image.name} is {expected[1]}x{expected[0]}; expected "
+                    "one value for each pixel of the picture."
+                )
+
+    def _aligned(self, values: np.ndarray, sample: Sample, path: Path, pixels: np.ndarray) -> np.ndarray:
+        """What was read of `path`, turned and cut like the picture."""
+        header = read_header(sample.image)
+        if values.shape[:2] != header.upright_size:
+            values = upright(values, header.orientation)
+        if values.shape[:2] != header.upright_size:
+            raise DataError(
+                f"{path}: is {_size(values)}, its picture {sample.image.name} is {_size(pixels)}; expected one value for each "
+                "pixel of the picture."
+            )
+        return values if self.crop is None else values[self.crop]
+
+    def _known_focal_length(self, sample: Sample) -> tuple[float, float]:
+        if self.focal_length is None:
+            raise DataError(
+                f"{sample.depth}: normals can be derived from depth only where the camera's focal length is known; write "
+                "focal_length = PIXELS into dataset.toml, or give normals/."
+            )
+        return self.focal_length
 
     def read_mask(self, path: Path) -> np.ndarray:
         """A mask's values as class indices (H, W) uint8; DataError for a value that is no class."""
@@ -173,6 +259,11 @@ class ConcatenatedDataset:
         part, place = self._place(index)
         return part[place]
 
+    def labelled(self, index: int, tasks: Sequence[str]) -> Labelled:
+        """As `SegmentationDataset.labelled`."""
+        part, place = self._place(index)
+        return part.labelled(place, tasks)
+
     def sample(self, index: int) -> Sample:
         """The files behind a picture."""
         part, place = self._place(index)
@@ -189,6 +280,11 @@ class ConcatenatedDataset:
 def concatenated(parts: Sequence[SegmentationDataset]) -> LabelledPictures:
     """One set as it is, several as one."""
     return parts[0] if len(parts) == 1 else ConcatenatedDataset(tuple(parts))
+
+
+def deriving_normals(pictures: LabelledPictures) -> LabelledPictures:
+    """The same set, with normals from the depth of pictures that have no others."""
+    return concatenated([replace(part, normals_from_depth=True) for part in pictures.parts])
 
 
 def paired_by_stem(images: Path, masks: Path, *, or_list: Path | None = None) -> tuple[Sample, ...]:

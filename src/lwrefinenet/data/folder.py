@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lwrefinenet.data.dataset import Sample, SegmentationDataset, paired_by_stem
+from lwrefinenet.data.geometry import DEPTH_SUFFIXES, DepthScale
 from lwrefinenet.data.lists import listed, read_lines, read_pairs
 from lwrefinenet.errors import DataError
 from lwrefinenet.files import read_toml
@@ -12,7 +13,7 @@ from lwrefinenet.images import READABLE_SUFFIXES
 from lwrefinenet.labels import LabelSet, voc_palette
 
 DESCRIPTION = "dataset.toml"
-FIELDS = ("class_names", "palette", "ignore_index", "merge", "licence")
+FIELDS = ("class_names", "palette", "ignore_index", "merge", "licence", "depth_scale", "focal_length")
 
 
 def folder_dataset(root: Path, split: str) -> SegmentationDataset:
@@ -23,9 +24,13 @@ def folder_dataset(root: Path, split: str) -> SegmentationDataset:
     with a tab between picture and mask.
     `dataset.toml` holds `class_names = [...]` and may hold `palette` ([r, g, b] per class), `ignore_index` (255),
     `merge` (a table: class name -> the class that it becomes part of) and `licence`.
+    Depth may lie in `depth/` and normals in `normals/`, as the masks do in `masks/`: grey PNGs or TIFFs of 8 or 16 bits with
+    `depth_scale` (metres for each value; 0 is unknown) in `dataset.toml`, or floating-point TIFFs in metres; normals as colours
+    (`read_normals`).  `focal_length`, a number or [horizontal, vertical] in pixels, lets normals be derived from depth.
     DataError, naming the file, for what does not fit.
     """
-    return replace(described(root, split), samples=_samples(root, split))
+    samples = tuple(_with_geometry(sample, root) for sample in _samples(root, split))
+    return replace(described(root, split), samples=samples)
 
 
 def described(root: Path, split: str) -> SegmentationDataset:
@@ -57,6 +62,8 @@ def described(root: Path, split: str) -> SegmentationDataset:
         mask_values={value: kept.index(merge.get(name, name)) for value, name in enumerate(names)},
         void_rule=f"value {labels.ignore_index} ignored",
         licence=description.get("licence", "unknown"),
+        depth_scale=_depth_scale(path, description.get("depth_scale")),
+        focal_length=_focal_length(path, description.get("focal_length")),
     )
 
 
@@ -74,6 +81,43 @@ def _samples(root: Path, split: str) -> tuple[Sample, ...]:
         picture = Path(line.removeprefix("images/") if is_name else by_stem.get(line, line))
         samples.append(Sample(images / picture, masks / f"{picture.with_suffix('')}.png"))
     return listed(samples, names)
+
+
+def _with_geometry(sample: Sample, root: Path) -> Sample:
+    """With the files of depth and normals that lie in their folders as the mask does in its own."""
+    place = (
+        sample.mask.relative_to(root / "masks").with_suffix("") if sample.mask.is_relative_to(root / "masks") else None
+    )
+    if place is None:
+        return sample
+    depth = next((path for s in DEPTH_SUFFIXES if (path := root / "depth" / f"{place}{s}").is_file()), None)
+    normals = root / "normals" / f"{place}.png"
+    return replace(
+        sample, depth=sample.depth or depth, normals=sample.normals or (normals if normals.is_file() else None)
+    )
+
+
+def _depth_scale(path: Path, metres: Any) -> DepthScale | None:
+    if metres is None:
+        return None
+    if not _is_positive(metres):
+        raise DataError(
+            f"{path}: depth_scale is {metres!r}; expected the metres for each value, 0.001 for millimetres."
+        )
+    return DepthScale(metres=float(metres))
+
+
+def _focal_length(path: Path, pixels: Any) -> tuple[float, float] | None:
+    if pixels is None:
+        return None
+    both = pixels if isinstance(pixels, list) else [pixels, pixels]
+    if len(both) != 2 or not all(map(_is_positive, both)):
+        raise DataError(f"{path}: focal_length is {pixels!r}; expected a number of pixels, or [horizontal, vertical].")
+    return float(both[0]), float(both[1])
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -33,14 +33,16 @@ def read_stems(path: Path) -> list[str]:
 
 
 def read_pairs(path: Path, root: Path) -> tuple[Sample, ...]:
-    """A list of `PICTURE<TAB>MASK` relative to `root`; further columns (depth, normals) are left out."""
+    """A list of `PICTURE<TAB>MASK` relative to `root`; a third column is depth, a fourth normals, either of which may be left out.
+
+    Whether the files of these two exist is seen when a task wants them.
+    """
     samples = []
     for number, line in enumerate(read_lines(path), start=1):
-        picture, _, rest = line.partition("\t")
-        mask = rest.partition("\t")[0]
-        if not mask:
+        columns = [column.strip() for column in line.split("\t")]
+        if len(columns) < 2 or not all(columns[:2]):
             raise DataError(f"{path}: line {number} is {line!r}; expected PICTURE and MASK with a tab between them.")
-        samples.append(Sample(root / picture.strip(), root / mask.strip()))
+        samples.append(Sample(*(root / column if column else None for column in columns[:4])))  # type: ignore[arg-type]
     return listed(samples, path)
 
 

@@ -10,6 +10,10 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tf
 
+from lwrefinenet.data.dataset import Labelled
+
+MIRRORED = torch.tensor([-1.0, 1.0, 1.0])[:, None, None]
+
 
 @dataclass(frozen=True)
 class TrainTransform:
@@ -32,34 +36,55 @@ class TrainTransform:
 
     def __call__(self, pixels: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor]:
         """pixels: (H, W, 3) uint8; mask: (H, W) uint8.  Returns uint8 (3, h, w) and int64 (h, w)."""
-        image = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
-        target = tv_tensors.Mask(torch.from_numpy(mask)[None])
-        image, target = self._scale_and_crop(image, target)
-        if torch.rand(()).item() < self.flip:
-            image, target = tf.horizontal_flip(image), tf.horizontal_flip(target)
-        pixels_out = image.as_subclass(Tensor)
-        if self.color_jitter:
-            pixels_out = jitter_colors(pixels_out, self.color_jitter)
-        return pixels_out, target.as_subclass(Tensor)[0].long()
+        image, targets = self.of(Labelled(pixels, mask))
+        return image, targets["segmentation"]
 
-    def _scale_and_crop(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def of(self, labelled: Labelled) -> tuple[Tensor, dict[str, Tensor]]:
+        """The picture, uint8 (3, h, w), and what is known of its pixels, by task.
+
+        segmentation: int64 (h, w).  depth: float32 (h, w) metres, divided by the scale: what is shown larger is nearer.
+        normals: float32 (3, h, w), their first component negated in a mirror image.  Both are 0 where unknown.
+        """
+        maps = {"segmentation": tv_tensors.Mask(torch.from_numpy(labelled.mask)[None])}
+        if labelled.depth is not None:
+            maps["depth"] = tv_tensors.Mask(torch.from_numpy(labelled.depth)[None])
+        if labelled.normals is not None:
+            maps["normals"] = tv_tensors.Mask(torch.from_numpy(labelled.normals).permute(2, 0, 1))
+        image = tv_tensors.Image(torch.from_numpy(labelled.pixels).permute(2, 0, 1))
+        image, maps = self._scale_and_crop(image, maps)
+        if torch.rand(()).item() < self.flip:
+            image, maps = tf.horizontal_flip(image), {task: tf.horizontal_flip(values) for task, values in maps.items()}
+            if "normals" in maps:
+                maps["normals"] = maps["normals"] * MIRRORED
+        pixels = image.as_subclass(Tensor)
+        if self.color_jitter:
+            pixels = jitter_colors(pixels, self.color_jitter)
+        targets = {task: values.as_subclass(Tensor) for task, values in maps.items()}
+        targets["segmentation"] = targets["segmentation"][0].long()
+        if "depth" in targets:
+            targets["depth"] = targets["depth"][0]
+        return pixels, targets
+
+    def _scale_and_crop(self, image: Tensor, maps: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Cut the window that becomes the crop, then resize it: the same as resizing first, for less work."""
         scale = max(self._scale(), self.short_side / min(image.shape[-2:]))
         height, width = (max(1, round(side / scale)) for side in self.crop_size)
         top, pad_top, pad_bottom = _window(image.shape[-2], height)
         left, pad_left, pad_right = _window(image.shape[-1], width)
-        image, target = (
-            tf.crop(x, top, left, min(height, x.shape[-2]), min(width, x.shape[-1])) for x in (image, target)
-        )
         padding = [pad_left, pad_top, pad_right, pad_bottom]
-        if any(padding):
-            image = tf.pad(image, padding, fill=list(self.fill))
-            target = tf.pad(target, padding, fill=self.ignore_index)
+
+        def cut(x: Tensor, fill: list[float] | float) -> Tensor:
+            x = tf.crop(x, top, left, min(height, x.shape[-2]), min(width, x.shape[-1]))
+            return tf.pad(x, padding, fill=fill) if any(padding) else x
+
         size = list(self.crop_size)
-        return (
-            tf.resize(image, size, antialias=True),
-            tf.resize(target, size, interpolation=v2.InterpolationMode.NEAREST_EXACT),
-        )
+        image = tf.resize(cut(image, list(self.fill)), size, antialias=True)
+        for task, values in maps.items():
+            values = cut(values, self.ignore_index if task == "segmentation" else 0)
+            maps[task] = tf.resize(values, size, interpolation=v2.InterpolationMode.NEAREST_EXACT)
+        if "depth" in maps:
+            maps["depth"] = maps["depth"] / scale
+        return image, maps
 
     def _scale(self) -> float:
         drawn = torch.rand(()).item()

@@ -17,8 +17,7 @@ TASKS = ("segmentation", "depth", "normals")  # in the order in which they are l
 class MultiTaskRefineNet(RefineNet):
     """A backbone that gives features, a decoder that fuses them, and a head for each task.
 
-    tasks: some of TASKS, in their order.  The other arguments are those of `RefineNet`; decoder and heads begin as published,
-    with small weights and no biases.
+    tasks: some of TASKS, in their order.  The other arguments are those of `RefineNet`.
     """
 
     def __init__(
@@ -33,12 +32,9 @@ class MultiTaskRefineNet(RefineNet):
         super().__init__(backbone, decoder, num_classes, input_scale=input_scale)
         channels = {"segmentation": num_classes, "depth": 1, "normals": 3}
         self.heads = nn.ModuleDict({task: _head(decoder.out_channels, channels[task]) for task in tasks})
-        for module in (decoder, self.heads):
-            _begin_small(module)
 
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        return tuple(self.heads)
+    def heads_by_task(self) -> dict[str, nn.Module]:
+        return dict(self.heads.items())
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """images: (N, 3, H, W), normalised; any H and W.
@@ -66,10 +62,11 @@ def _head(in_channels: int, out_channels: int) -> nn.Module:
     )
 
 
-def _begin_small(module: nn.Module) -> None:
-    """Convolutions' weights from a normal distribution of deviation 0.01; biases 0."""
-    for conv in module.modules():
+def beginning_small(network: MultiTaskRefineNet) -> MultiTaskRefineNet:
+    """The same network, its decoder and heads as the published one began: weights of deviation 0.01, biases 0."""
+    for conv in (*network.decoder.modules(), *network.heads.modules()):
         if isinstance(conv, nn.Conv2d):
             nn.init.normal_(conv.weight, std=0.01)
             if conv.bias is not None:
                 nn.init.zeros_(conv.bias)
+    return network

@@ -49,6 +49,15 @@ class RefineNet(nn.Module):
         # A fraction: sizes are whole numbers, and tracers follow these.
         self.input_scale = Fraction(input_scale).limit_denominator(64)
 
+    def heads_by_task(self) -> dict[str, nn.Module]:
+        """What turns the decoder's result into that of each task, in the order of `tasks`."""
+        raise NotImplementedError
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What the network gives: "segmentation", and for some networks "depth" and "normals"."""
+        return tuple(self.heads_by_task())
+
     def features(self, images: Tensor) -> list[Tensor]:
         """images: (N, 3, H, W), normalised.  Returns the backbone's features, fine to coarse, of the picture at `input_scale`."""
         if self.input_scale != 1:
@@ -79,6 +88,9 @@ class LightWeightRefineNet(RefineNet):
     ) -> None:
         super().__init__(backbone, decoder, num_classes, input_scale=input_scale)
         self.head = nn.Conv2d(decoder.out_channels, num_classes, kernel_size=3, padding=1)
+
+    def heads_by_task(self) -> dict[str, nn.Module]:
+        return {"segmentation": self.head}
 
     def forward(self, images: Tensor) -> Tensor:
         """images: (N, 3, H, W), normalised; any H and W.  Returns logits (N, num_classes, ceil(H/4), ceil(W/4))."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from lwrefinenet.errors import UsageError
 from lwrefinenet.models.backbones import MobileNetV2Features, TimmFeatures
-from lwrefinenet.models.multitask import MultiTaskRefineNet, canonical_tasks
+from lwrefinenet.models.multitask import MultiTaskRefineNet, beginning_small, canonical_tasks
 from lwrefinenet.models.refinenet import LightWeightRefineNet, RefineNet, RefineNetDecoder, depthwise1x1
 
 
@@ -98,7 +98,7 @@ def mt_lw_mobilenetv2(num_classes: int = 40, *, tasks: Sequence[str] = ("segment
     decoder = RefineNetDecoder(
         backbone.channels, level_sizes=(2, 2, 1, 1), align_corners=False, finest_chain=depthwise1x1
     )
-    return MultiTaskRefineNet(backbone, decoder, num_classes, tasks)
+    return beginning_small(MultiTaskRefineNet(backbone, decoder, num_classes, tasks))
 
 
 def mt_lw_efficientnet_lite0(

@@ -1,7 +1,7 @@
 """Batches of augmented crops that depend only on seed, epoch and position: the same after a resume, on any number of devices."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,17 +18,21 @@ Place = tuple[int, int]  # epoch, index of a picture
 
 @dataclass(frozen=True)
 class Batch:
-    """images: (N, 3, H, W) uint8 RGB.  targets: (N, H, W) int64.  indices: of the pictures in the data set."""
+    """images: (N, 3, H, W) uint8 RGB.  indices: of the pictures in the data set.
+
+    targets: by task, as `TrainTransform.of` gives them, N of each.
+    """
 
     images: Tensor
-    targets: Tensor
+    targets: dict[str, Tensor]
     indices: list[int]
 
 
 @dataclass(frozen=True)
-class AugmentedSamples(Dataset[tuple[Tensor, Tensor, int]]):
+class AugmentedSamples(Dataset[tuple[Tensor, dict[str, Tensor], int]]):
     """Pictures augmented by random numbers that are seeded for each picture and epoch alone.
 
+    tasks: what is learnt beside the masks; where a picture lacks a label, all of it is unknown.
     late: the transform from epoch `late_from` on, where there is another one.
     """
 
@@ -37,15 +41,17 @@ class AugmentedSamples(Dataset[tuple[Tensor, Tensor, int]]):
     seed: int
     late: TrainTransform | None = None
     late_from: int = 0
+    tasks: tuple[str, ...] = ()
 
-    def __getitem__(self, place: Place) -> tuple[Tensor, Tensor, int]:
+    def __getitem__(self, place: Place) -> tuple[Tensor, dict[str, Tensor], int]:
         epoch, index = place
-        pixels, mask = self.pictures[index]
+        labelled = self.pictures.labelled(index, self.tasks)
         transform = self.transform if self.late is None or epoch < self.late_from else self.late
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_mixed(self.seed, epoch, index))
-            image, target = transform(pixels, mask)
-        return image, target, index
+            image, targets = transform.of(labelled)
+        unknown = {"depth": torch.zeros(image.shape[1:]), "normals": torch.zeros(image.shape)}
+        return image, {**{task: unknown[task] for task in self.tasks}, **targets}, index
 
 
 def steps_per_epoch(num_pictures: int, batch_size: int) -> int:
@@ -66,7 +72,7 @@ def batches(
     first_step: int = 0,
     share: tuple[int, int] = (0, 1),
     pin_memory: bool = False,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """All batches of the epochs in one stream, each epoch in its own random order; the same workers load them all.
 
     batch_size: of all devices together.  first_step: where the first epoch begins.  share: (number, count) of this device:

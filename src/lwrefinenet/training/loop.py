@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -62,20 +63,24 @@ class Training:
             self.listener.say("Batch norms keep their running statistics.")
         self.listener.say(f"Learning from epoch {self.state.epoch + 1}, step {self.state.step + 1} on.")
         self.stop.learning = True
-        stream: Iterator[Batch] = iter(())
-        fresh = True
         while not self.state.finished:
-            stage = self.data.stages.at_epoch(self.state.epoch)
-            if fresh or self.data.stages.starts_at(self.state.epoch):
-                stream, fresh = self._stream(), False
+            # Closed whatever happens: the processes that load pictures end with their stream.
+            with closing(self._stream()) as stream:
+                if self._stage(stream):
+                    break
+        self.trackers.end()
+
+    def _stage(self, stream: Iterator[Batch]) -> bool:
+        """From here to the end of the stage; whether someone wants to stop."""
+        stage = self.data.stages.at_epoch(self.state.epoch)
+        while not self.state.finished and self.data.stages.at_epoch(self.state.epoch) is stage:
             self._learning_mode()
             for batch in self._awaited(islice(stream, stage.steps - self.state.step)):
                 self._learn(batch)
                 if self._pause():
-                    self.trackers.end()
-                    return
+                    return True
             self._end_epoch()
-        self.trackers.end()
+        return False
 
     def restore(self) -> None:
         """Set everything as the last usable checkpoint has it; a run that had none yet starts from its beginning."""
@@ -98,7 +103,7 @@ class Training:
         if self.processes.is_main:
             self.run.forget_after(self.state.epoch)
 
-    def _stream(self) -> Iterator[Batch]:
+    def _stream(self) -> Generator[Batch, None, None]:
         """The batches from here to the end of the stage."""
         stage = self.data.stages.at_epoch(self.state.epoch)
         if self.recipe.reset_optimizer and self.state.epoch == stage.first_epoch and self.state.step == 0:
@@ -147,10 +152,10 @@ class Training:
         self.listener.stepped(report)
         self.trackers.step(report)
 
-    def _on_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _on_device(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         device = self.processes.device
         images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
-        return images, batch.targets.to(device, non_blocking=True)
+        return images, {task: values.to(device, non_blocking=True) for task, values in batch.targets.items()}
 
     def _pause(self) -> bool:
         """Save when it is time or someone wants to stop; whether to stop. All processes decide alike."""

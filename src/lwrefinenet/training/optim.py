@@ -1,17 +1,17 @@
 """Optimisers, the moving average of the weights, and batch norms that stand still."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from lwrefinenet.models.refinenet import LightWeightRefineNet
+from lwrefinenet.models.refinenet import RefineNet
 
 
 def build_optimizer(
-    model: LightWeightRefineNet,
+    model: RefineNet,
     kind: str,
     *,
     backbone_lr: float,
@@ -19,15 +19,14 @@ def build_optimizer(
     weight_decay: float,
     momentum: float,
     decay_vectors: bool = False,
-    auxiliary: nn.Module | None = None,
+    besides: Iterable[nn.Parameter] = (),
 ) -> Optimizer:
-    """ "adamw" or "sgd", with one learning rate for the backbone and one for decoder, head and auxiliary heads.
+    """ "adamw" or "sgd", with one learning rate for the backbone and one for decoder, heads, and what learns besides.
 
     decay_vectors: also on biases and batch norms, as published; these are spared otherwise.
     """
-    rest = [*model.decoder.parameters(), *model.head.parameters()]
-    if auxiliary is not None:
-        rest += auxiliary.parameters()
+    rest = [parameter for name, parameter in model.named_parameters() if not name.startswith("backbone.")]
+    rest += besides
     groups = [
         {
             "params": [p for p in parameters if (p.ndim > 1) == matrices],

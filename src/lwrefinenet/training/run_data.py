@@ -1,8 +1,9 @@
 """The data of a run: what each stage learns from and what validates, opened, checked and counted before the first step."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from lwrefinenet.data.cache import kept_in_memory
 from lwrefinenet.data.census import Census
 from lwrefinenet.data.check import require_sound
-from lwrefinenet.data.dataset import LabelledPictures, SegmentationDataset, concatenated
+from lwrefinenet.data.dataset import LabelledPictures, SegmentationDataset, concatenated, deriving_normals
 from lwrefinenet.data.doctor.findings import Severity
 from lwrefinenet.data.stages import open_stage
 from lwrefinenet.errors import DataError
@@ -61,9 +62,10 @@ def open_data(recipe: Recipe, roots: Mapping[str, Path]) -> RunData:
     DataError or UsageError for what cannot be opened, or where stages and validation have not the same classes.
     """
     expressions = recipe.stage_data or ("+".join(roots),)
-    training = [open_stage(expression, roots, recipe.train_split) for expression in expressions]
+    opened = partial(_opened, recipe, roots)
+    training = [opened(expression, recipe.train_split) for expression in expressions]
     last = re.split(r"[+:]", expressions[-1].rpartition("+")[2])[0]
-    validation = open_stage(recipe.val_data or last, roots, recipe.val_split) if recipe.val_split else None
+    validation = opened(recipe.val_data or last, recipe.val_split) if recipe.val_split else None
     stages = build_stages(recipe, training, lambda pictures: steps_per_epoch(len(pictures), recipe.batch_size))
     data = RunData(stages, validation)
     if validation is not None and validation.labels.class_names != data.labels.class_names:
@@ -72,6 +74,24 @@ def open_data(recipe: Recipe, roots: Mapping[str, Path]) -> RunData:
             f"has {len(data.labels)}, or they differ in name or order; take a set with the same classes by val_data."
         )
     return data
+
+
+def require_labels(data: RunData, tasks: Sequence[str], listener: Listener) -> None:
+    """Whether what the tasks beside segmentation learn from is there, each file as large as its picture.
+
+    Sets that lack the labels of a task do not teach it; DataError where no set has them, or for a file that does not fit.
+    """
+    for task in tasks:
+        if not any(part.has(task) for part in data.parts):
+            derived = ", or normals_from_depth = true where there is depth" if task == "normals" else ""
+            raise DataError(
+                f"{' and '.join(part.name for part in data.parts)}: the network gives {task}, and no picture has any to learn it "
+                f"from; give a data set with {task} ({task}/ beside masks/{derived}), or leave {task} out of tasks."
+            )
+        for part in data.parts:
+            if not part.has(task):
+                listener.say(f"warning: {part.name} {part.split} has no {task} and does not teach it.")
+            part.check_files(task)
 
 
 def checked(data: RunData, listener: Listener) -> Census:
@@ -96,13 +116,16 @@ def checked(data: RunData, listener: Listener) -> Census:
     return report.censuses[0]
 
 
-def cached(data: RunData, cache: str, listener: Listener) -> RunData:
-    """The data with the pictures of every stage kept in memory, where the recipe says so; DataError where they do not fit."""
+def cached(data: RunData, cache: str, tasks: Sequence[str], listener: Listener) -> RunData:
+    """The data with the pictures of every stage kept in memory, where the recipe says so; DataError where they do not fit.
+
+    tasks: beside segmentation.
+    """
     if cache == "none":
         return data
     sets = _distinct(stage.pictures for stage in data.stages.stages)
     kept = [
-        kept_in_memory(each, lambda indices: listener.watch(indices, what="keeping pictures in memory"))
+        kept_in_memory(each, tasks, lambda indices: listener.watch(indices, what="keeping pictures in memory"))
         for each in sets
     ]
     for each in kept:
@@ -114,6 +137,11 @@ def cached(data: RunData, cache: str, listener: Listener) -> RunData:
 def balanced_classes(census: Census, power: float) -> Tensor:
     """(num_classes,) float32 weights by median frequency; power as in the recipe's class_weight_power."""
     return median_frequency_weights(census.pixels, census.pixels_where_present, power=power)
+
+
+def _opened(recipe: Recipe, roots: Mapping[str, Path], expression: str, split: str) -> LabelledPictures:
+    pictures = open_stage(expression, roots, split)
+    return deriving_normals(pictures) if recipe.normals_from_depth else pictures
 
 
 def _distinct(items: Iterable[T]) -> list[T]:

@@ -1,6 +1,7 @@
 """What a run begins with: its network, and everything that learns, built from the recipe."""
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -11,10 +12,11 @@ from lwrefinenet.data.transforms import TrainTransform
 from lwrefinenet.errors import RecipeError
 from lwrefinenet.meta import Source, WeightsMeta
 from lwrefinenet.models.pretrained import BackboneStart, load_backbone_weights
-from lwrefinenet.models.refinenet import LightWeightRefineNet
+from lwrefinenet.models.refinenet import RefineNet
 from lwrefinenet.models.zoo import create_model
 from lwrefinenet.preprocess import Preprocess
 from lwrefinenet.training.batches import AugmentedSamples
+from lwrefinenet.training.initial import begin_with
 from lwrefinenet.training.learner import Learner
 from lwrefinenet.training.losses import SegmentationLoss
 from lwrefinenet.training.optim import build_optimizer, moving_average
@@ -25,22 +27,21 @@ from lwrefinenet.training.run_data import RunData
 from lwrefinenet.training.stages import Stage, learning_rate_schedule
 from lwrefinenet.training.state import TrainingState
 from lwrefinenet.training.step import fitting_batch
+from lwrefinenet.training.task_losses import TaskLosses
 from lwrefinenet.training.teacher import Teacher
 
 FEWEST_FOR_STATISTICS = 8  # pictures at once on a device, below which batch norms are frozen
 
 
-def build_state(recipe: Recipe, data: RunData, device: torch.device) -> tuple[TrainingState, WeightsMeta]:
+def build_state(
+    recipe: Recipe, data: RunData, device: torch.device, say: Callable[[str], None]
+) -> tuple[TrainingState, WeightsMeta]:
     """The network with its backbone's weights, optimiser, schedule and average; and what its weights will say of themselves."""
     seed_all(recipe.seed)
     labels = data.labels
     model = create_model(recipe.model, len(labels), **recipe.network_arguments())
-    if not isinstance(model, LightWeightRefineNet):
-        raise RecipeError(
-            f"recipe: model {recipe.model!r} has several tasks; training takes networks of one, such as rf_lw."
-        )
-    start = load_backbone_weights(model, recipe.backbone_weights, input_range=recipe.input_range)
-    learner = Learner(model, auxiliary=recipe.auxiliary_weight > 0)
+    start = _start(model, recipe, say)
+    learner = Learner(model, auxiliary=recipe.auxiliary_weight > 0, uncertainty=recipe.uncertainty_weights)
     learner.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(
         model,
@@ -50,16 +51,24 @@ def build_state(recipe: Recipe, data: RunData, device: torch.device) -> tuple[Tr
         weight_decay=recipe.weight_decay,
         momentum=recipe.momentum,
         decay_vectors=recipe.decay_vectors,
-        auxiliary=learner.heads,
+        besides=learner.beside_the_network(),
     )
     schedule = learning_rate_schedule(optimizer, recipe, data.stages)
     average = moving_average(model, recipe.ema_decay) if recipe.ema_decay else None
-    return TrainingState(learner, average, optimizer, schedule), _meta(recipe, data, start)
+    return TrainingState(learner, average, optimizer, schedule), _meta(recipe, data, start, model.tasks)
 
 
-def build_loss(recipe: Recipe, meta: WeightsMeta, class_weights: Tensor | None) -> SegmentationLoss:
+def _start(model: RefineNet, recipe: Recipe, say: Callable[[str], None]) -> BackboneStart:
+    if recipe.initial_weights is None:
+        return load_backbone_weights(model, recipe.backbone_weights, input_range=recipe.input_range)
+    start, anew = begin_with(model, recipe.initial_weights)
+    say(f"Beginning with {recipe.initial_weights}" + (f"; anew: {', '.join(anew)}." if anew else "."))
+    return start
+
+
+def build_loss(recipe: Recipe, meta: WeightsMeta, class_weights: Tensor | None) -> TaskLosses:
     """class_weights: (num_classes,) on the device, or None."""
-    return SegmentationLoss(
+    segmentation = SegmentationLoss(
         ignore_index=meta.labels.ignore_index,
         class_weights=class_weights,
         hardest=(recipe.ohem_threshold, recipe.ohem_share) if recipe.loss == "ohem" else None,
@@ -68,6 +77,8 @@ def build_loss(recipe: Recipe, meta: WeightsMeta, class_weights: Tensor | None) 
         lovasz_weight=recipe.lovasz_weight,
         auxiliary_weight=recipe.auxiliary_weight,
     )
+    weights = {"segmentation": 1.0, "depth": recipe.depth_weight, "normals": recipe.normals_weight}
+    return TaskLosses(segmentation, {task: weights[task] for task in meta.tasks})
 
 
 def build_teacher(recipe: Recipe, meta: WeightsMeta, device: torch.device) -> Teacher | None:
@@ -93,7 +104,13 @@ def samples_of(stage: Stage, recipe: Recipe, meta: WeightsMeta) -> AugmentedSamp
             crop_size=recipe.late_crop_size or recipe.crop_size,
             scale_range=recipe.late_scale_range or recipe.scale_range,
         )
-    return AugmentedSamples(stage.pictures, first, recipe.seed, late, recipe.epochs - recipe.late_epochs)
+    late_from = recipe.epochs - recipe.late_epochs
+    return AugmentedSamples(stage.pictures, first, recipe.seed, late, late_from, beside_masks(meta.tasks))
+
+
+def beside_masks(tasks: Sequence[str]) -> tuple[str, ...]:
+    """The tasks that learn from more than masks."""
+    return tuple(task for task in tasks if task != "segmentation")
 
 
 def augmentation(recipe: Recipe, preprocess: Preprocess, ignore_index: int) -> TrainTransform:
@@ -131,7 +148,7 @@ def fitting_device_batch(
     recipe: Recipe,
     share: int,
     learner: Learner,
-    loss: SegmentationLoss,
+    loss: TaskLosses,
     teacher: Teacher | None,
     meta: WeightsMeta,
     processes: Processes,
@@ -149,10 +166,9 @@ def fitting_device_batch(
         images = torch.zeros(size, 3, *largest, dtype=torch.uint8, device=processes.device)
         images = images.contiguous(memory_format=torch.channels_last)
         with processes.accelerator.autocast():
-            logits = learner(meta.preprocess(images))
-            taught = 0.0 if teacher is None else teacher.distance(logits[0], images)
-        targets = torch.zeros(size, *largest, dtype=torch.long, device=processes.device)
-        torch.autograd.backward(loss(logits, targets) + taught)
+            maps, log_variances = learner(meta.preprocess(images))
+            taught = 0.0 if teacher is None else teacher.distance(maps["segmentation"][0], images)
+        torch.autograd.backward(loss(maps, _some_targets(maps, largest), log_variances).sum() + taught)
 
     learner.train()
     try:
@@ -165,7 +181,16 @@ def fitting_device_batch(
     return min(processes.gather(fitting))
 
 
-def _meta(recipe: Recipe, data: RunData, start: BackboneStart) -> WeightsMeta:
+def _some_targets(maps: Mapping[str, Sequence[Tensor]], size: tuple[int, int]) -> dict[str, Tensor]:
+    """Targets of the first class, 1 metre and a normal to the right, for what a network says."""
+    targets = {}
+    for task, (found, *_) in maps.items():
+        shape = (len(found), *size) if task != "normals" else (len(found), 3, *size)
+        targets[task] = torch.ones(shape, device=found.device) if task != "segmentation" else torch.zeros(shape).long()
+    return {task: values.to(maps[task][0].device) for task, values in targets.items()}
+
+
+def _meta(recipe: Recipe, data: RunData, start: BackboneStart, tasks: Sequence[str]) -> WeightsMeta:
     parts = data.parts
     sources = [Source("training data", f"{part.name} {part.split}", part.licence, part.name) for part in parts]
     if recipe.teacher is not None:
@@ -173,7 +198,7 @@ def _meta(recipe: Recipe, data: RunData, start: BackboneStart) -> WeightsMeta:
         sources.append(Source("teacher", f"{teacher.network} {teacher.labels.name}", teacher.licence, recipe.teacher))
     return WeightsMeta(
         network=recipe.model,
-        arguments=recipe.network_arguments(),
+        arguments={**recipe.network_arguments(), **({"tasks": list(tasks)} if beside_masks(tasks) else {})},
         labels=data.labels,
         preprocess=start.preprocess,
         recipe=recipe.to_toml(),

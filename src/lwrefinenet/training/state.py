@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
-from lwrefinenet.models.refinenet import LightWeightRefineNet
+from lwrefinenet.models.refinenet import RefineNet
 from lwrefinenet.training.learner import Learner
 
 
@@ -36,7 +36,7 @@ class TrainingState:
     finished: bool = False
 
     @property
-    def shipped_model(self) -> LightWeightRefineNet:
+    def shipped_model(self) -> RefineNet:
         """The network that is validated and saved: the average where there is one."""
         return self.learner.network if self.average is None else self.average.module  # type: ignore[return-value]
 

@@ -1,7 +1,7 @@
 """One optimiser step on one batch, in as many parts as the memory of the device asks for."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lwrefinenet.errors import RunError
-from lwrefinenet.training.losses import SegmentationLoss
 from lwrefinenet.training.processes import Processes
+from lwrefinenet.training.task_losses import TaskLosses
 from lwrefinenet.training.teacher import Teacher
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "MPS backend out of memory", "STATUS_ALLOC_FAILED")
@@ -28,7 +28,7 @@ class OptimizerStep:
 
     processes: Processes
     learner: nn.Module
-    loss: SegmentationLoss
+    loss: TaskLosses
     optimizer: Optimizer
     prepare: Callable[[Tensor], Tensor]
     device_batch: int
@@ -36,8 +36,8 @@ class OptimizerStep:
     say: Callable[[str], None]
     teacher: Teacher | None = None
 
-    def __call__(self, images: Tensor, targets: Tensor) -> float:
-        """Learn from this process's share of a batch, (N, 3, H, W) uint8 and (N, H, W).  Returns the loss of the whole batch.
+    def __call__(self, images: Tensor, targets: Mapping[str, Tensor]) -> float:
+        """Learn from this process's share of a batch, (N, 3, H, W) uint8 and its targets.  Returns the loss of the whole batch.
 
         A loss that is no finite number is returned without an update.  RunError where not even one picture fits.
         """
@@ -57,14 +57,14 @@ class OptimizerStep:
             self.optimizer.step()
         return value
 
-    def _gradients(self, images: Tensor, targets: Tensor) -> float:
-        """Each part counts by its valid pixels among those of the whole batch, on all devices."""
+    def _gradients(self, images: Tensor, targets: Mapping[str, Tensor]) -> float:
+        """Each part counts, in each task, by its known pixels among those of the whole batch, on all devices."""
         self.optimizer.zero_grad(set_to_none=True)
-        whole = self.processes.sum(self.loss.pixel_weight(targets)).clamp_min(1e-6)
-        total = torch.zeros((), device=targets.device)
-        parts = list(zip(torch.split(images, self.device_batch), torch.split(targets, self.device_batch), strict=True))
+        whole = self.processes.sum(self.loss.counts(targets)).clamp_min(1e-6)
+        total = torch.zeros((), device=images.device)
+        parts = list(self._parts(images, targets))
         for number, (some_images, some_targets) in enumerate(parts):
-            share = self.loss.pixel_weight(some_targets) / whole
+            share = self.loss.counts(some_targets) / whole
             if number < len(parts) - 1:
                 with self.processes.without_exchange(self.learner):
                     total += self._backward(some_images, some_targets, share)
@@ -72,11 +72,17 @@ class OptimizerStep:
                 total += self._backward(some_images, some_targets, share)
         return float(self.processes.sum(total))
 
-    def _backward(self, images: Tensor, targets: Tensor, share: Tensor) -> Tensor:
+    def _parts(self, images: Tensor, targets: Mapping[str, Tensor]) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        for start in range(0, len(images), self.device_batch):
+            part = slice(start, start + self.device_batch)
+            yield images[part], {task: values[part] for task, values in targets.items()}
+
+    def _backward(self, images: Tensor, targets: Mapping[str, Tensor], share: Tensor) -> Tensor:
+        """share: (tasks,)."""
         with self.processes.accelerator.autocast():
-            logits = self.learner(self.prepare(images))
-            taught = 0.0 if self.teacher is None else self.teacher.distance(logits[0], images)
-        loss = (self.loss(logits, targets) + taught) * share
+            maps, log_variances = self.learner(self.prepare(images))
+            taught = 0.0 if self.teacher is None else self.teacher.distance(maps["segmentation"][0], images)
+        loss = (self.loss(maps, targets, log_variances) * share).sum() + taught * share[0]
         self.processes.accelerator.backward(
             loss * self.processes.count
         )  # the exchange takes the mean over the processes

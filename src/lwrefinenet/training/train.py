@@ -15,9 +15,10 @@ from lwrefinenet.training.loop import Training
 from lwrefinenet.training.processes import Processes
 from lwrefinenet.training.progress import Listener, Silence
 from lwrefinenet.training.recipe import Recipe
-from lwrefinenet.training.run_data import RunData, balanced_classes, cached, checked, open_data
+from lwrefinenet.training.run_data import RunData, balanced_classes, cached, checked, open_data, require_labels
 from lwrefinenet.training.run_dir import RunDir, fingerprint
 from lwrefinenet.training.start import (
+    beside_masks,
     build_loss,
     build_state,
     build_teacher,
@@ -82,8 +83,9 @@ def _begin(
     where = f"{device}" if processes.count == 1 else f"{processes.count} processes, each on its {device.type}"
     listener.say(f"Training {recipe.model} on {pictures} pictures, in {processes.arithmetic} on {where}.")
     balanced = processes.from_main(_checked_and_balanced(recipe, data, listener) if processes.is_main else None)
-    data = cached(data, recipe.cache, listener)
-    state, meta = build_state(recipe, data, device)
+    state, meta = build_state(recipe, data, device, listener.say)
+    require_labels(data, beside_masks(meta.tasks), listener)
+    data = cached(data, recipe.cache, beside_masks(meta.tasks), listener)
     loss = build_loss(recipe, meta, None if balanced is None else balanced.to(device))
     optimizer = processes.prepared(state.optimizer)
     state.scaler = processes.scaler

@@ -1,0 +1,69 @@
+"""The losses of depth and normals worked out by hand, and how tasks weigh against each other."""
+
+import math
+
+import pytest
+import torch
+
+from lwrefinenet.training.losses import SegmentationLoss
+from lwrefinenet.training.task_losses import TaskLosses, berhu, cosine_distance
+
+
+def row(*values):
+    return torch.tensor(values)[None, None]
+
+
+def test_berhu_worked_out_by_hand():
+    # errors 0.5, 1, 10: c = 2, and the last costs (100 + 4) / 4
+    assert berhu(row(1.5, 3.0, 11.0), row(1.0, 2.0, 1.0)).item() == pytest.approx((0.5 + 1 + 26) / 3)
+
+
+def test_unknown_depth_is_left_out_of_the_mean_and_of_the_gradient():
+    depth = row(1.5, 100.0).requires_grad_()
+    loss = berhu(depth, row(1.0, 0.0))
+    assert loss.item() == pytest.approx((0.25 + 0.01) / 0.2)  # one pixel: c is a tenth of a metre
+    loss.backward()
+    assert depth.grad[0, 0, 1] == 0 != depth.grad[0, 0, 0]
+
+
+def test_no_error_costs_nothing_and_is_a_number():
+    depth = row(1.0, 2.0).requires_grad_()
+    loss = berhu(depth, row(1.0, 2.0))
+    loss.backward()
+    assert loss.item() == 0
+    assert depth.grad.isfinite().all()
+    assert berhu(row(1.0), row(0.0)).item() == 0
+
+
+def vectors(*normals):
+    return torch.tensor(normals).t()[None, :, None]
+
+
+def test_cosine_distance_worked_out_by_hand():
+    found = vectors((0.0, 5.0, 0.0), (1.0, 1.0, 0.0), (9.0, 9.0, 9.0))
+    target = vectors((0.0, 1.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 0.0))
+    assert cosine_distance(found, target).item() == pytest.approx((0 + 1 - math.sqrt(0.5)) / 2, abs=1e-6)
+    assert cosine_distance(found, torch.zeros_like(target)).item() == 0
+
+
+MAPS = {"segmentation": [torch.zeros(1, 2, 2, 2)], "depth": [torch.full((1, 1, 2, 2), 2.0)]}
+TARGETS = {"segmentation": torch.tensor([[[0, 1], [1, 255]]]), "depth": torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])}
+
+
+def losses_of(log_variances=(0.0, 0.0), depth_weight=3.0):
+    losses = TaskLosses(SegmentationLoss(255), {"segmentation": 1.0, "depth": depth_weight})
+    return losses(MAPS, TARGETS, torch.tensor(log_variances)), losses.counts(TARGETS)
+
+
+def test_each_task_has_its_weight_and_its_count_of_known_pixels():
+    found, counts = losses_of()
+    depth = 3 * (1 + 0.04) / 0.4  # an error of 1, c = 0.2
+    assert found.tolist() == pytest.approx([math.log(2), depth])
+    assert counts.tolist() == [3, 1]
+
+
+def test_learnt_variances_divide_the_losses_and_cost_their_logarithm():
+    plain, _ = losses_of()
+    found, _ = losses_of(log_variances=(math.log(2), math.log(4)))
+    expected = [plain[0].item() / 2 + math.log(2) / 2, plain[1].item() / 4 + math.log(4) / 2]
+    assert found.tolist() == pytest.approx(expected)
