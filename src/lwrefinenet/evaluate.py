@@ -100,6 +100,7 @@ def evaluate(
     *,
     labels: LabelSet,
     resize: str = "bilinear",
+    scales: str = "single scale, no flip",
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     share: tuple[int, int] = (0, 1),
     gather: Callable[[Any], list[Any]] = lambda value: [value],
@@ -108,7 +109,8 @@ def evaluate(
 
     predict: (H, W, 3) uint8 RGB -> (H, W) uint8 class indices, for example `Predictor.predict_mask`.
     labels: the classes that the network knows; DataError where they are not the data set's.
-    resize: how the network's logits are resized, for the protocol.  progress: wraps the indices, to show how far it is.
+    resize: how the network's logits are resized, and scales: at which scales and in which parts it sees a picture
+    (`Predictor.views`); both for the protocol.  progress: wraps the indices, to show how far it is.
     share, gather: of several processes, this one's (number, count), and what gives each of them every one's counts.
     """
     if labels.class_names != dataset.labels.class_names:
@@ -134,6 +136,7 @@ def evaluate(
             classes=len(labels),
             void_rule=dataset.void_rule,
             resize_rule=resize,
+            scales=scales,
         ),
         mean_iou=matrix.mean_iou,
         pixel_accuracy=matrix.pixel_accuracy,

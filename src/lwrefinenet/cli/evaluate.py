@@ -18,7 +18,10 @@ from lwrefinenet.cli.options import (
     Runtime,
     RuntimeOption,
     TileOption,
+    TtaOption,
+    TtaScalesOption,
     labelled,
+    tta_of,
 )
 from lwrefinenet.console import evaluation_report, watched
 from lwrefinenet.data.layouts import READERS
@@ -42,6 +45,8 @@ def evaluate(
     precision: PrecisionOption = None,
     compile_: CompileOption = False,
     tile: TileOption = None,
+    tta: TtaOption = False,
+    tta_scales: TtaScalesOption = None,
     resize: ResizeOption = Resize.BILINEAR,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
@@ -55,6 +60,7 @@ def evaluate(
         precision=precision,
         compile=compile_,
         tile=tile,
+        tta=tta_of(tta, tta_scales),
         resize=resize.value,
     )
     evaluation = run_evaluation(
@@ -62,6 +68,7 @@ def evaluate(
         dataset,
         labels=predictor.meta.labels,
         resize=resize.value,
+        scales=predictor.views,
         progress=lambda indices: watched(indices, what="evaluating", total=len(dataset)),
     )
     text = json.dumps(

@@ -50,6 +50,16 @@ TileOption = Annotated[
         min=0,
     ),
 ]
+TtaOption = Annotated[
+    bool,
+    typer.Option(
+        "--tta",
+        help="Average the probabilities of six scales, 0.5 to 1.75, each with its mirror image: 17 times the work.",
+    ),
+]
+TtaScalesOption = Annotated[
+    str | None, typer.Option(help="Scales for --tta instead, which need not be given as well: 0.75,1,1.25.")
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda[:n] or mps.")]
 ResizeOption = Annotated[Resize, typer.Option(help="How logits are resized; bicubic is the published behaviour.")]
 
@@ -65,6 +75,16 @@ def size_of(text: str, option: str, form: str = "HEIGHTxWIDTH") -> tuple[int, in
     if match is None or min(int(match[1]), int(match[2])) < 32:
         raise UsageError(f"{option} {text!r}: expected {form} in pixels, at least 32x32, for example 480x640.")
     return int(match[1]), int(match[2])
+
+
+def tta_of(tta: bool, scales: str | None) -> bool | tuple[float, ...]:
+    """What `--tta` and `--tta-scales` mean for a Predictor; UsageError for scales that are no numbers."""
+    if scales is None:
+        return tta
+    try:
+        return tuple(float(scale) for scale in scales.split(","))
+    except ValueError as error:
+        raise UsageError(f"--tta-scales {scales!r}: expected numbers with commas between them: 0.75,1,1.25.") from error
 
 
 def labelled(data: str, split: str | None, *, published_crop: bool = False) -> SegmentationDataset:
