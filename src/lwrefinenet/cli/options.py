@@ -4,14 +4,16 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lwrefinenet.console import error_console
 from lwrefinenet.data.dataset import SegmentationDataset
-from lwrefinenet.data.layouts import READERS, open_dataset
+from lwrefinenet.data.layouts import READERS, open_dataset, open_pictures
 from lwrefinenet.data.stages import parse_data_arguments
+from lwrefinenet.data.unlabelled import UnlabelledPictures
 from lwrefinenet.errors import UsageError
 
 
@@ -89,8 +91,21 @@ def tta_of(tta: bool, scales: str | None) -> bool | tuple[float, ...]:
 
 def labelled(data: str, split: str | None, *, published_crop: bool = False) -> SegmentationDataset:
     """What `--data DIR` or `--data NAME=DIR` means, read by the reader of that name, or by the one that fits."""
+    name, root = _named_root(data)
+    return open_dataset(root, split, name=name, published_crop=published_crop)
+
+
+def pictures_of(
+    data: str, split: str | None, *, published_crop: bool = False
+) -> SegmentationDataset | UnlabelledPictures:
+    """As `labelled`; the pictures alone of a split whose masks are not public."""
+    name, root = _named_root(data)
+    return open_pictures(root, split, name=name, published_crop=published_crop)
+
+
+def _named_root(data: str) -> tuple[str | None, Path]:
     ((name, root),) = parse_data_arguments([data]).items()
-    return open_dataset(root, split, name=name if name in READERS else None, published_crop=published_crop)
+    return name if name in READERS else None, root
 
 
 @contextmanager

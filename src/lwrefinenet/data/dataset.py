@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from lwrefinenet.data.dump_format import DumpFormat
 from lwrefinenet.errors import DataError
 from lwrefinenet.images import READABLE_SUFFIXES, read_mask, read_picture, upright
 from lwrefinenet.labels import LabelSet
@@ -60,6 +61,7 @@ class SegmentationDataset:
     decode: from a sample's mask to its stored values, (H, W) uint8; a module-level function or an object that can be
     pickled, so that workers can have it.
     crop: the part of every picture that counts, if not the whole.  void_rule: in words, for the protocol of a score.
+    dump_format: how predictions are written for those who score them.
     """
 
     name: str
@@ -71,10 +73,21 @@ class SegmentationDataset:
     crop: Crop | None = None
     void_rule: str = ""
     licence: str = "unknown"
+    dump_format: DumpFormat = field(default_factory=DumpFormat)
 
     @property
     def parts(self) -> "tuple[SegmentationDataset, ...]":
         return (self,)
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """The picture files, in order."""
+        return tuple(sample.image for sample in self.samples)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Pictures and masks: what must not be written over."""
+        return self.images + tuple(sample.mask for sample in self.samples)
 
     def __len__(self) -> int:
         return len(self.samples)
