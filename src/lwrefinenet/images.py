@@ -165,8 +165,8 @@ def encode_mask(mask: NDArray[np.uint8], palette: Sequence[tuple[int, int, int]]
 
 
 def encode_grey(values: NDArray[np.uint8]) -> bytes:
-    """(H, W) -> a grey PNG of 8 bits, one channel, packed tighter than `encode_mask`: servers limit the size of what they take."""
-    return _encoded(PIL.Image.fromarray(np.ascontiguousarray(values)), "PNG", compress_level=9)
+    """(H, W) -> a grey PNG of 8 bits, one channel, packed tighter than `encode_mask`, to be sent somewhere."""
+    return _encoded(PIL.Image.fromarray(np.ascontiguousarray(values)), "PNG", compress_level=6)
 
 
 def colour_table(palette: Sequence[tuple[int, int, int]], ignore_index: int) -> NDArray[np.uint8]:
