@@ -117,6 +117,12 @@ def test_predict_goes_on_after_a_bad_file_and_ends_with_1(run, tmp_path, picture
             2,
             "a tile of 16 pixels shows a network too little",
         ),
+        (
+            ["predict", "PICTURE", "--weights", "WEIGHTS", "--tta-scales", "1,x"],
+            2,
+            "--tta-scales '1,x': expected numbers",
+        ),
+        (["predict", "PICTURE", "--weights", "WEIGHTS", "--tta-scales", "9"], 2, "numbers from 0.1 to 4"),
         (["benchmark", "rf_lw_resnet5", "--train"], 2, "no network is named 'rf_lw_resnet5'"),
         (["benchmark", "--train", "--size", "500"], 2, "--size '500': expected WIDTHxHEIGHT"),
         (["benchmark", "--loader", "--recipe", "nowhere.toml", "--data", "."], 2, "nowhere.toml: no readable recipe"),
@@ -164,6 +170,18 @@ def test_evaluate_prints_json_with_protocol_command_and_weights(run, tmp_path, t
     assert found["weights"]["sha256"] == weights.sha256_of(tiny_weights)
     assert found["command"].startswith("lwrefinenet evaluate")
     assert json.loads((tmp_path / "score.json").read_text()) == found
+
+
+def test_multi_scale_testing_stands_in_the_protocol(run, tmp_path, tiny_weights):
+    data = write_shapes(tmp_path / "blocks")
+    found = {
+        option: json.loads(run("evaluate", tiny_weights, "--data", data, "--json", *option)[1])
+        for option in ((), ("--tta",), ("--tta-scales", "0.5,1"))
+    }
+    assert [each["protocol"]["scales"] for each in found.values()] == [
+        "single scale, no flip", "scales 0.5 0.75 1 1.25 1.5 1.75, with flip", "scales 0.5 1, with flip",
+    ]  # fmt: skip
+    assert len({each["mean_iou"] for each in found.values()}) == 3
 
 
 def test_evaluate_prints_a_table_in_percent(run, tmp_path, tiny_weights):
@@ -401,9 +419,9 @@ def test_the_flags_are_what_was_promised():
     flags = dict(_flags(get_command(cli.app)))
     assert flags == {
         "predict": ["--compile", "--device", "--help", "--max-pixels", "--no-overlay", "--output", "--overlay", "--overwrite",
-                    "--precision", "--resize", "--runtime", "--sheet", "--tile", "--weights"],
-        "evaluate": ["--compile", "--data", "--device", "--help", "--json", "--output", "--precision", "--published-crop",
-                     "--resize", "--runtime", "--split", "--tile"],
+                    "--precision", "--resize", "--runtime", "--sheet", "--tile", "--tta", "--tta-scales", "--weights"],
+        "evaluate": ["--compile", "--data", "--device", "--dump", "--help", "--json", "--output", "--overwrite", "--precision",
+                     "--published-crop", "--resize", "--runtime", "--split", "--tile", "--tta", "--tta-scales"],
         "train": ["--data", "--device", "--help", "--output", "--resume", "--set", "--time-limit"],
         "import": ["--dataset", "--help", "--network", "--output"],
         "export": ["--calibration", "--data", "--format", "--help", "--max-drop", "--output", "--overwrite", "--pictures",

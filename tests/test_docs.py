@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from lwrefinenet.cli.data_convert import Format
+from lwrefinenet.data.benchmarks import cityscapes, nyu, pascal
 from lwrefinenet.data.layouts import READERS
+from lwrefinenet.runtimes.scales import USUAL_SCALES
 from lwrefinenet.training.recipe import Recipe
 from lwrefinenet.training.run_dir import FREE_TO_CHANGE
 
@@ -93,3 +95,13 @@ def test_the_stored_proofs_hold():
     assert any(kill["checkpoint_step"] for kill in killed["kills"])  # in the middle of an epoch
     assert processes["holds"]
     assert processes["largest_relative_difference"] < 1e-4
+
+
+def test_the_page_on_scores_tells_what_dumped_files_are_called():
+    page = (ROOT / "docs" / "evaluate.md").read_text()
+    assert f"`{pascal._to_the_server('test').path(Path('2008_000006.jpg'))}`" in page
+    assert f"`{cityscapes.TO_THE_SERVER.path(Path('berlin_000000_000019_leftImg8bit.png'))}`" in page
+    assert f"at {', '.join(f'{scale:g}' for scale in USUAL_SCALES[:-1])} and {USUAL_SCALES[-1]:g} of its size" in page
+    assert f"{2 * sum(scale**2 for scale in USUAL_SCALES):.0f} times the work" in page
+    rows, columns = nyu.PUBLISHED_CROP
+    assert f"rows {rows.start}-{rows.stop - 1} and columns {columns.start}-{columns.stop - 1}" in page

@@ -7,6 +7,7 @@ from lwrefinenet.data.folder import folder_dataset
 from lwrefinenet.errors import DataError
 from lwrefinenet.evaluate import ConfusionMatrix, evaluate
 from lwrefinenet.labels import VOC
+from tests.pictures import write_array
 from tests.shapes import write_shapes
 
 
@@ -88,6 +89,22 @@ def test_absent_classes_are_named(tmp_path):
     found = evaluate(lambda pixels: np.zeros(pixels.shape[:2], np.uint8), dataset, labels=dataset.labels)
     assert found.absent == ["square", "disc"]
     assert found.to_dict()["per_class_iou"]["disc"] is None
+
+
+def test_masks_without_a_class_give_no_score(tmp_path):
+    dataset = folder_dataset(write_shapes(tmp_path / "blocks"), "val")
+    for sample in dataset.samples:
+        write_array(sample.mask, np.full((64, 80), 255, np.uint8))
+    with pytest.raises(DataError, match="blocks val: not one pixel of its masks has a class, so there is no score"):
+        evaluate(lambda pixels: np.zeros(pixels.shape[:2], np.uint8), dataset, labels=dataset.labels)
+
+
+def test_what_is_predicted_is_kept_picture_by_picture(tmp_path):
+    dataset = folder_dataset(write_shapes(tmp_path), "val")
+    kept = {}
+    evaluate(lambda pixels: pixels[..., 0] // 128, dataset, labels=dataset.labels, keep=kept.__setitem__)
+    assert list(kept) == [0, 1, 2, 3]
+    assert all(np.array_equal(mask, dataset[index][0][..., 0] // 128) for index, mask in kept.items())
 
 
 def test_weights_of_other_classes_are_refused(tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lwrefinenet.data.dataset import LabelledPictures
+from lwrefinenet.data.unlabelled import UnlabelledPictures
 from lwrefinenet.errors import DataError
 from lwrefinenet.labels import LabelSet
 
@@ -100,6 +101,8 @@ def evaluate(
     *,
     labels: LabelSet,
     resize: str = "bilinear",
+    scales: str = "single scale, no flip",
+    keep: Callable[[int, np.ndarray], None] = lambda index, mask: None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     share: tuple[int, int] = (0, 1),
     gather: Callable[[Any], list[Any]] = lambda value: [value],
@@ -107,24 +110,28 @@ def evaluate(
     """Score a network on every picture of a split, at the pictures' own size.
 
     predict: (H, W, 3) uint8 RGB -> (H, W) uint8 class indices, for example `Predictor.predict_mask`.
-    labels: the classes that the network knows; DataError where they are not the data set's.
-    resize: how the network's logits are resized, for the protocol.  progress: wraps the indices, to show how far it is.
+    labels: the classes that the network knows; DataError where they are not the data set's, or the masks hold no class at all.
+    resize: how the network's logits are resized, and scales: at which scales and in which parts it sees a picture
+    (`Predictor.views`); both for the protocol.  keep: is given the index and the predicted mask of each picture.
+    progress: wraps the indices, to show how far it is.
     share, gather: of several processes, this one's (number, count), and what gives each of them every one's counts.
     """
-    if labels.class_names != dataset.labels.class_names:
-        raise DataError(
-            f"the weights know {len(labels)} classes ({_first(labels)}), {dataset.name} has {len(dataset.labels)} "
-            f"({_first(dataset.labels)}); a score needs the same classes in the same order."
-        )
+    check_same_classes(labels, dataset)
     matrix = ConfusionMatrix(len(labels), dataset.labels.ignore_index)
     sizes: set[tuple[int, ...]] = set()
     for index in progress(range(share[0], len(dataset), share[1])):
         pixels, target = dataset[index]
-        matrix.update(predict(pixels), target)
+        predicted = predict(pixels)
+        matrix.update(predicted, target)
+        keep(index, predicted)
         sizes.add(target.shape)
     parts = gather((matrix.counts, sizes))
     matrix.counts = np.sum([counts for counts, _ in parts], axis=0)
     sizes = set().union(*(found for _, found in parts))
+    if not matrix.counts.any():
+        raise DataError(
+            f"{dataset.name} {dataset.split}: not one pixel of its masks has a class, so there is no score; take another split."
+        )
     return Evaluation(
         protocol=Protocol(
             dataset=dataset.name,
@@ -134,6 +141,7 @@ def evaluate(
             classes=len(labels),
             void_rule=dataset.void_rule,
             resize_rule=resize,
+            scales=scales,
         ),
         mean_iou=matrix.mean_iou,
         pixel_accuracy=matrix.pixel_accuracy,
@@ -142,6 +150,15 @@ def evaluate(
             for name, iou in zip(labels.class_names, matrix.per_class_iou, strict=True)
         },
     )
+
+
+def check_same_classes(labels: LabelSet, dataset: LabelledPictures | UnlabelledPictures) -> None:
+    """Raise DataError where a network that knows `labels` has other classes than a data set, or in another order."""
+    if labels.class_names != dataset.labels.class_names:
+        raise DataError(
+            f"the weights know {len(labels)} classes ({_first(labels)}), {dataset.name} has {len(dataset.labels)} "
+            f"({_first(dataset.labels)}); a score needs the same classes in the same order."
+        )
 
 
 def _first(labels: LabelSet, shown: int = 4) -> str:

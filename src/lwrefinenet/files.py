@@ -4,6 +4,7 @@ import errno
 import os
 import secrets
 import shutil
+import tempfile
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -50,6 +51,18 @@ def write_atomically(path: Path, content: bytes) -> None:
         if not isinstance(error, OSError):
             raise
         raise cannot_write(path, error) from error
+
+
+def check_writable(folder: Path, advice: str = "give another folder") -> None:
+    """Make a folder, if it is not there, and see that files can be made in it; LwRefineNetError, with the advice, where not."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise LwRefineNetError(
+            f"{folder}: nothing can be written here ({error.strerror or error}); {advice}."
+        ) from error
 
 
 def replace_folder(path: Path, contents: Mapping[str, bytes], *, former: Path) -> None:

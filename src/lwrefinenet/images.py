@@ -170,6 +170,11 @@ def encode_mask(mask: NDArray[np.uint8], palette: Sequence[tuple[int, int, int]]
     return _encoded(_indexed(mask, palette, ignore_index), "PNG", compress_level=1)
 
 
+def encode_grey(values: NDArray[np.uint8]) -> bytes:
+    """(H, W) -> a grey PNG of 8 bits, one channel, packed tighter than `encode_mask`, to be sent somewhere."""
+    return _encoded(PIL.Image.fromarray(np.ascontiguousarray(values)), "PNG", compress_level=6)
+
+
 def colour_table(palette: Sequence[tuple[int, int, int]], ignore_index: int) -> NDArray[np.uint8]:
     """(256, 3): the colour of every mask value; white for the ignore index, black for values that mean nothing."""
     table = np.zeros((256, 3), np.uint8)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -22,10 +23,13 @@ from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.runtimes.choose import open_network
 from lwrefinenet.runtimes.network import Network
 from lwrefinenet.runtimes.pytorch_runtime import PyTorchNetwork
+from lwrefinenet.runtimes.scales import USUAL_SCALES, MultiScaleNetwork
 from lwrefinenet.runtimes.tiles import USUAL_TILE, USUALLY_WHOLE, TiledNetwork, check_tile
 from lwrefinenet.upsample import RESIZES, labels_at
 
 logger = logging.getLogger("lwrefinenet")
+
+ONE_VIEW = "single scale, no flip"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +97,7 @@ class Predictor:
         precision: str | None = None,
         compile: bool = False,  # noqa: A002 - as torch calls it
         tile: int | None = None,
+        tta: bool | Sequence[float] = False,
         resize: str = "bilinear",
     ) -> Self:
         """A Predictor with named weights (see `lwrefinenet models`), those of a file, or an exported .onnx or .xml file.
@@ -100,6 +105,8 @@ class Predictor:
         device: auto (cuda, then mps, then cpu), cpu, cuda, cuda:N or mps.  runtime, precision and compile: as `open_network`.
         tile: side of the overlapping tiles in which larger pictures are seen, in pixels; 0: pictures are never cut; None: on a CPU
         those above 10 million pixels are, in tiles of 1024, so that they fit into memory.
+        tta: average what is seen at several scales, each with its mirror image (multi-scale testing): True for 0.5, 0.75, 1, 1.25,
+        1.5 and 1.75, or scales of one's own.  Each scale is cut into tiles by itself.
         Errors as `open_network` and `weights.load`.
         """
         if tile:
@@ -107,10 +114,15 @@ class Predictor:
         network, meta = open_network(
             name_or_path, resolve_device(device), runtime=runtime, precision=precision, compiled=compile
         )
-        if tile:
-            return cls(TiledNetwork(network, tile), meta, resize=resize)
         cut = tile is None and network.device.type == "cpu" and network.size is None
-        return cls(network, meta, resize=resize, large=TiledNetwork(network, USUAL_TILE) if cut else None)
+        large: Network | None = TiledNetwork(network, USUAL_TILE) if cut else None
+        if tile:
+            network = TiledNetwork(network, tile)
+        if tta is not False:
+            scales = USUAL_SCALES if tta is True else tuple(tta)
+            network = MultiScaleNetwork(network, scales)
+            large = MultiScaleNetwork(large, scales) if large else None
+        return cls(network, meta, resize=resize, large=large)
 
     @classmethod
     def from_model(
@@ -118,6 +130,14 @@ class Predictor:
     ) -> Self:
         """A Predictor with a module, in PyTorch and float32; the module is moved to the device and put into evaluation mode."""
         return cls(PyTorchNetwork(model, meta.preprocess, resolve_device(device)), meta, resize=resize)
+
+    @property
+    def views(self) -> str:
+        """At which scales and in which parts the network sees a picture, in words, for the protocol of a score."""
+        inner, words = self.network, ONE_VIEW
+        if isinstance(self.network, MultiScaleNetwork):
+            inner, words = self.network.network, self.network.views
+        return f"{words}, in tiles of {inner.tile}x{inner.tile}" if isinstance(inner, TiledNetwork) else words
 
     def __call__(
         self, source: str | Path | PIL.Image.Image | NDArray[Any], *, max_pixels: int = MAX_PIXELS
@@ -148,7 +168,8 @@ class Predictor:
         return network.logits(network.prepare(images))
 
     def _network_for(self, images: Tensor) -> Network:
-        if self.large is self.network or images.shape[1] * images.shape[2] <= USUALLY_WHOLE:
+        scale = max(self.network.scales) if isinstance(self.network, MultiScaleNetwork) else 1
+        if self.large is self.network or images.shape[1] * images.shape[2] * scale**2 <= USUALLY_WHOLE:
             return self.network
         logger.info(
             "A picture above %d million pixels: %s; --tile 0 for a whole.", USUALLY_WHOLE // 10**6, self.large.name

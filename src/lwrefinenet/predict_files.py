@@ -2,14 +2,13 @@
 
 import glob
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lwrefinenet.errors import ImageError, LwRefineNetError, UsageError
-from lwrefinenet.files import write_atomically
+from lwrefinenet.files import check_writable, write_atomically
 from lwrefinenet.images import MAX_PIXELS, READABLE_SUFFIXES, encode_picture
 from lwrefinenet.predict import Predictor, Segmentation
 
@@ -68,7 +67,7 @@ def predict_files(
         FileResult(file, {kind: output / f"{file.stem}_{ending}" for kind, ending in endings.items()}) for file in files
     ]
     _check_collisions(plan)
-    _check_writable(output)
+    check_writable(output, "give another folder through --output")
     return (_predict_file(predictor, planned, overwrite=overwrite, max_pixels=max_pixels) for planned in plan)
 
 
@@ -135,14 +134,3 @@ def _check_collisions(plan: Sequence[FileResult]) -> None:
             if path.resolve() in inputs:
                 raise UsageError(f"{path} is an input and would be written over; give another --output.")
             writers[path] = planned.source
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise LwRefineNetError(
-            f"{folder}: nothing can be written here ({error.strerror or error}); give another folder through --output."
-        ) from error

@@ -1,10 +1,12 @@
 """Cityscapes and KITTI, on folders like the published ones."""
 
+import shutil
+
 import numpy as np
 import pytest
 from torchvision.datasets import Cityscapes
 
-from lwrefinenet.data.layouts import open_dataset
+from lwrefinenet.data.layouts import open_dataset, open_pictures
 from lwrefinenet.errors import DataError
 from lwrefinenet.labels import CITYSCAPES
 from tests.pictures import columns, write_mask, write_picture
@@ -12,9 +14,10 @@ from tests.pictures import columns, write_mask, write_picture
 STEM = "frankfurt_000000_000294"
 
 
-def write_cityscapes(root, *values, kind="labelIds"):
-    write_picture(root / "leftImg8bit" / "val" / "frankfurt" / f"{STEM}_leftImg8bit.png")
-    write_mask(root / "gtFine" / "val" / "frankfurt" / f"{STEM}_gtFine_{kind}.png", *values)
+def write_cityscapes(root, *values, kind="labelIds", split="val", stem=STEM):
+    city = stem.partition("_")[0]
+    write_picture(root / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png")
+    write_mask(root / "gtFine" / split / city / f"{stem}_gtFine_{kind}.png", *values)
     return root
 
 
@@ -50,6 +53,22 @@ def test_cityscapes_tells_what_is_missing_or_wrong(tmp_path):
     (root / "gtFine" / "val" / "frankfurt" / f"{STEM}_gtFine_labelIds.png").unlink()
     with pytest.raises(DataError, match=r"_gtFine_labelTrainIds\.png: no such file"):
         open_dataset(root)
+
+
+@pytest.mark.parametrize("masks", ["dummies", "none"])
+def test_the_test_split_has_pictures_and_no_score_whatever_lies_in_gtfine(tmp_path, masks):
+    write_cityscapes(tmp_path, 0, split="test", stem="berlin_000001_000019")
+    if masks == "none":
+        shutil.rmtree(tmp_path / "gtFine")
+    pictures = open_pictures(tmp_path, "test")
+    assert (pictures.name, pictures.split, len(pictures), pictures.labels) == ("cityscapes", "test", 1, CITYSCAPES)
+    assert (pictures.picture(0) == 90).all()
+    with pytest.raises(
+        DataError, match="cityscapes test cannot be scored or learnt from: its public masks hold no class"
+    ):
+        open_dataset(tmp_path, "test")
+    with pytest.raises(DataError, match=r"leftImg8bit/val: holds no CITY"):
+        open_pictures(tmp_path, "val")
 
 
 @pytest.fixture

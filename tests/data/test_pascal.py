@@ -7,7 +7,8 @@ import pytest
 from scipy.io import savemat
 from torchvision.datasets import SBDataset
 
-from lwrefinenet.data.layouts import open_dataset
+from lwrefinenet.data.layouts import open_dataset, open_pictures
+from lwrefinenet.data.unlabelled import UnlabelledPictures
 from lwrefinenet.errors import DataError, UsageError
 from tests.pictures import columns, write_list, write_mask, write_picture
 
@@ -63,6 +64,26 @@ def test_trainaug_takes_the_augmented_masks(tmp_path):
     )
     write_mask(tmp_path / "SegmentationClassAug" / "2007_000032.png", 0, 9)
     assert np.array_equal(open_dataset(tmp_path, "trainaug")[0][1], columns(0, 9))
+
+
+def test_the_test_split_of_2012_has_pictures_and_no_masks(tmp_path):
+    write_voc(tmp_path, val=["2007_000033"])
+    write_list(tmp_path / "ImageSets" / "Segmentation" / "test.txt", "2008_000006", "2008_000011")
+    for name in ("2008_000006", "2008_000011"):
+        write_picture(tmp_path / "JPEGImages" / f"{name}.jpg")
+    pictures = open_pictures(tmp_path, "test")
+    assert isinstance(pictures, UnlabelledPictures)
+    assert [path.name for path in pictures.images] == ["2008_000006.jpg", "2008_000011.jpg"]
+    with pytest.raises(DataError, match=r"voc test cannot be scored or learnt from: its masks are not public.*--dump"):
+        open_dataset(tmp_path, "test")
+    pictures.images[1].unlink()
+    with pytest.raises(DataError, match=r"2008_000011\.jpg: no such file, but .*test\.txt calls for it"):
+        open_pictures(tmp_path, "test")
+
+
+def test_a_test_split_with_masks_is_scored(tmp_path):
+    write_voc(tmp_path, test=["000068"])  # as in VOC 2007
+    assert np.array_equal(open_dataset(tmp_path, "test")[0][1], columns(0, 15, 255, 20))
 
 
 def test_a_wrong_split_is_answered_with_the_splits_that_there_are(tmp_path):

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,10 +18,19 @@ from lwrefinenet.cli.options import (
     Runtime,
     RuntimeOption,
     TileOption,
+    TtaOption,
+    TtaScalesOption,
+    complain,
     labelled,
+    pictures_of,
+    tta_of,
 )
-from lwrefinenet.console import evaluation_report, watched
+from lwrefinenet.console import evaluation_report, say, watched
+from lwrefinenet.data.dataset import SegmentationDataset
 from lwrefinenet.data.layouts import READERS
+from lwrefinenet.data.unlabelled import UnlabelledPictures
+from lwrefinenet.dump import Dump
+from lwrefinenet.evaluate import Evaluation, check_same_classes
 from lwrefinenet.evaluate import evaluate as run_evaluation
 from lwrefinenet.files import write_atomically
 from lwrefinenet.predict import Predictor
@@ -42,12 +51,22 @@ def evaluate(
     precision: PrecisionOption = None,
     compile_: CompileOption = False,
     tile: TileOption = None,
+    tta: TtaOption = False,
+    tta_scales: TtaScalesOption = None,
     resize: ResizeOption = Resize.BILINEAR,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
+    dump: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write the predicted mask of every picture to this folder, as the data set's server wants it."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace dumped masks that exist.")] = False,
 ) -> None:
     """Score weights on a labelled split: mean IoU, IoU per class, pixel accuracy, with their protocol."""
-    dataset = labelled(data, split, published_crop=published_crop)
+    pictures = _opened(data, split, published_crop, dump)
+    kept = None if dump is None else Dump(dump, pictures, overwrite=overwrite)
     predictor = Predictor.from_weights(
         weights,
         device=device,
@@ -55,26 +74,55 @@ def evaluate(
         precision=precision,
         compile=compile_,
         tile=tile,
+        tta=tta_of(tta, tta_scales),
         resize=resize.value,
     )
-    evaluation = run_evaluation(
-        predictor.predict_mask,
-        dataset,
-        labels=predictor.meta.labels,
-        resize=resize.value,
-        progress=lambda indices: watched(indices, what="evaluating", total=len(dataset)),
-    )
-    text = json.dumps(
-        {**evaluation.to_dict(), "weights": _identity(weights), "runtime": predictor.network.name, **provenance()},
-        indent=2,
-    )
+    found, evaluation = _predicted(predictor, pictures, kept, resize.value)
+    if kept is not None:
+        found["dump"] = str(kept.folder)
+    identity = {"name": weights, "sha256": weights_files.sha256_of(weights_files.locate(weights))}
+    text = json.dumps({**found, "weights": identity, "runtime": predictor.network.name, **provenance()}, indent=2)
     if as_json:
         typer.echo(text)
     else:
-        evaluation_report(evaluation)
+        if evaluation is not None:
+            evaluation_report(evaluation)
+        if kept is not None:
+            say(f"{len(kept)} masks of {pictures.name} {pictures.split} are in {kept.folder}.")
     if output is not None:
         write_atomically(output, (text + "\n").encode())
 
 
-def _identity(name_or_path: str) -> dict[str, str]:
-    return {"name": name_or_path, "sha256": weights_files.sha256_of(weights_files.locate(name_or_path))}
+def _opened(
+    data: str, split: str | None, published_crop: bool, dump: Path | None
+) -> SegmentationDataset | UnlabelledPictures:
+    """With --dump also a split whose masks are not public; it is said that it will not be scored."""
+    if dump is None:
+        return labelled(data, split, published_crop=published_crop)
+    pictures = pictures_of(data, split, published_crop=published_crop)
+    if isinstance(pictures, UnlabelledPictures):
+        complain(f"{pictures.name} {pictures.split} is predicted and not scored: {pictures.why}.")
+    return pictures
+
+
+def _predicted(
+    predictor: Predictor, pictures: SegmentationDataset | UnlabelledPictures, kept: Dump | None, resize: str
+) -> tuple[dict[str, Any], Evaluation | None]:
+    """What there is to tell of a split once it is predicted, and its scores, if it has masks."""
+    labels, total = predictor.meta.labels, len(pictures)
+    if isinstance(pictures, SegmentationDataset):
+        evaluation = run_evaluation(
+            predictor.predict_mask,
+            pictures,
+            labels=labels,
+            resize=resize,
+            scales=predictor.views,
+            keep=kept.write if kept else lambda index, mask: None,
+            progress=lambda indices: watched(indices, what="evaluating", total=total),
+        )
+        return evaluation.to_dict(), evaluation
+    assert kept is not None  # else it would not have been opened
+    check_same_classes(labels, pictures)
+    for index in watched(range(total), what="predicting", total=total):
+        kept.write(index, predictor.predict_mask(pictures.picture(index)))
+    return {"dataset": pictures.name, "split": pictures.split, "pictures": total, "not_scored": pictures.why}, None

@@ -4,14 +4,16 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lwrefinenet.console import error_console
 from lwrefinenet.data.dataset import SegmentationDataset
-from lwrefinenet.data.layouts import READERS, open_dataset
+from lwrefinenet.data.layouts import READERS, open_dataset, open_pictures
 from lwrefinenet.data.stages import parse_data_arguments
+from lwrefinenet.data.unlabelled import UnlabelledPictures
 from lwrefinenet.errors import UsageError
 
 
@@ -50,6 +52,16 @@ TileOption = Annotated[
         min=0,
     ),
 ]
+TtaOption = Annotated[
+    bool,
+    typer.Option(
+        "--tta",
+        help="Average the probabilities of six scales, 0.5 to 1.75, each with its mirror image: 17 times the work.",
+    ),
+]
+TtaScalesOption = Annotated[
+    str | None, typer.Option(help="Scales for --tta instead, which need not be given as well: 0.75,1,1.25.")
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda[:n] or mps.")]
 ResizeOption = Annotated[Resize, typer.Option(help="How logits are resized; bicubic is the published behaviour.")]
 
@@ -67,10 +79,33 @@ def size_of(text: str, option: str, form: str = "HEIGHTxWIDTH") -> tuple[int, in
     return int(match[1]), int(match[2])
 
 
+def tta_of(tta: bool, scales: str | None) -> bool | tuple[float, ...]:
+    """What `--tta` and `--tta-scales` mean for a Predictor; UsageError for scales that are no numbers."""
+    if scales is None:
+        return tta
+    try:
+        return tuple(float(scale) for scale in scales.split(","))
+    except ValueError as error:
+        raise UsageError(f"--tta-scales {scales!r}: expected numbers with commas between them: 0.75,1,1.25.") from error
+
+
 def labelled(data: str, split: str | None, *, published_crop: bool = False) -> SegmentationDataset:
     """What `--data DIR` or `--data NAME=DIR` means, read by the reader of that name, or by the one that fits."""
+    name, root = _named_root(data)
+    return open_dataset(root, split, name=name, published_crop=published_crop)
+
+
+def pictures_of(
+    data: str, split: str | None, *, published_crop: bool = False
+) -> SegmentationDataset | UnlabelledPictures:
+    """As `labelled`; the pictures alone of a split whose masks are not public."""
+    name, root = _named_root(data)
+    return open_pictures(root, split, name=name, published_crop=published_crop)
+
+
+def _named_root(data: str) -> tuple[str | None, Path]:
     ((name, root),) = parse_data_arguments([data]).items()
-    return open_dataset(root, split, name=name if name in READERS else None, published_crop=published_crop)
+    return name if name in READERS else None, root
 
 
 @contextmanager

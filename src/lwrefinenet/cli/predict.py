@@ -15,8 +15,11 @@ from lwrefinenet.cli.options import (
     Runtime,
     RuntimeOption,
     TileOption,
+    TtaOption,
+    TtaScalesOption,
     WeightsOption,
     complain,
+    tta_of,
 )
 from lwrefinenet.console import prediction_report, say, waiting, watched
 from lwrefinenet.images import MAX_PIXELS
@@ -39,6 +42,8 @@ def predict(
     precision: PrecisionOption = None,
     compile_: CompileOption = False,
     tile: TileOption = None,
+    tta: TtaOption = False,
+    tta_scales: TtaScalesOption = None,
     resize: ResizeOption = Resize.BILINEAR,
     max_pixels: Annotated[int, typer.Option(help="Refuse larger pictures.", min=1)] = MAX_PIXELS,
 ) -> None:
@@ -52,6 +57,7 @@ def predict(
             precision=precision,
             compile=compile_,
             tile=tile,
+            tta=tta_of(tta, tta_scales),
             resize=resize.value,
         )
     results = predict_files(

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from lwrefinenet.data.dump_format import DumpFormat
 from lwrefinenet.data.geometry import FINE_WINDOW, DepthScale, normals_from_depth, read_depth, read_normals
 from lwrefinenet.errors import DataError
 from lwrefinenet.images import READABLE_SUFFIXES, read_header, read_mask, read_picture, upright
@@ -81,6 +82,7 @@ class SegmentationDataset:
     depth_scale: what the numbers in depth files mean, where they are whole numbers.
     focal_length: (horizontal, vertical) in pixels of the pictures, None: unknown.  normals_from_depth: whether normals are derived
     from the depth of pictures that have no others.
+    dump_format: how predictions are written for those who score them.
     """
 
     name: str
@@ -95,10 +97,21 @@ class SegmentationDataset:
     depth_scale: DepthScale | None = None
     focal_length: tuple[float, float] | None = None
     normals_from_depth: bool = False
+    dump_format: DumpFormat = field(default_factory=DumpFormat)
 
     @property
     def parts(self) -> "tuple[SegmentationDataset, ...]":
         return (self,)
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """The picture files, in order."""
+        return tuple(sample.image for sample in self.samples)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Pictures and masks: what must not be written over."""
+        return self.images + tuple(sample.mask for sample in self.samples)
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -7,6 +7,7 @@ from pathlib import Path
 from lwrefinenet.data.benchmarks import camvid, cityscapes, coco, context, nyu, pascal
 from lwrefinenet.data.dataset import SegmentationDataset
 from lwrefinenet.data.folder import DESCRIPTION, folder_dataset
+from lwrefinenet.data.unlabelled import UnlabelledPictures
 from lwrefinenet.errors import DataError, UsageError
 
 
@@ -16,6 +17,7 @@ class Reader:
 
     open: takes the root, the split and `options`.  fits: whether a root has the layout.  default_split: the one that scores
     are stated on.  layout: in words, what a root holds.
+    unlabelled: gives the pictures of a split whose masks are not public, None for other splits.
     """
 
     open: Callable[..., SegmentationDataset]
@@ -23,6 +25,7 @@ class Reader:
     default_split: str
     layout: str
     options: tuple[str, ...] = ()
+    unlabelled: Callable[[Path, str], UnlabelledPictures | None] = lambda root, split: None
 
 
 CONTEXT_LAYOUT = "SegmentationClassContext/, or trainval/ and labels.txt (PASCAL Context)"
@@ -51,11 +54,19 @@ READERS: dict[str, Reader] = {
         options=("published_crop",),
     ),
     "cityscapes": Reader(
-        cityscapes.cityscapes, cityscapes.is_cityscapes, "val", "leftImg8bit/ and gtFine/ (Cityscapes)"
+        cityscapes.cityscapes,
+        cityscapes.is_cityscapes,
+        "val",
+        "leftImg8bit/ and gtFine/ (Cityscapes)",
+        unlabelled=cityscapes.cityscapes_unlabelled,
     ),
     "kitti": Reader(cityscapes.kitti, cityscapes.is_kitti, "val", "training/image_2/ and training/semantic/ (KITTI)"),
     "voc": Reader(
-        pascal.voc, pascal.is_voc, "val", "JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/ (VOC 2012)"
+        pascal.voc,
+        pascal.is_voc,
+        "val",
+        "JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/ (VOC 2012)",
+        unlabelled=pascal.voc_unlabelled,
     ),
     "sbd": Reader(pascal.sbd, pascal.is_sbd, "val", "img/ and cls/ (SBD)", options=("voc_root",)),
     "context": Reader(context.context, context.is_context, "val", CONTEXT_LAYOUT),
@@ -80,12 +91,32 @@ def open_dataset(
     (`context`, `context59` and `person_part` want their names beside VOC's own masks).
     published_crop: for NYU Depth v2 only, the 625x468 part that the published numbers use.
     voc_root: for SBD's `train_noval`, where VOC 2012 lies, if not beside it; others have no use for it.
-    DataError where the folder has none of these layouts; UsageError where it does not exist or no reader has the name.
+    DataError where the folder has none of these layouts, or the split no public masks; UsageError where it does not exist or no
+    reader has the name.
     """
+    found = open_pictures(root, split, name=name, published_crop=published_crop, voc_root=voc_root)
+    if isinstance(found, UnlabelledPictures):
+        raise DataError(
+            f"{root}: {found.name} {found.split} cannot be scored or learnt from: {found.why}; to predict it, give "
+            f"`lwrefinenet evaluate WEIGHTS --data {root} --split {found.split} --dump FOLDER`."
+        )
+    return found
+
+
+def open_pictures(
+    root: str | Path,
+    split: str | None = None,
+    *,
+    name: str | None = None,
+    published_crop: bool = False,
+    voc_root: str | Path | None = None,
+) -> SegmentationDataset | UnlabelledPictures:
+    """As `open_dataset`, but of a split whose masks are not public it gives the pictures alone."""
     root = Path(root)
     if not root.is_dir():
         raise UsageError(f"{root}: no such data folder.")
     reader = READERS[_fitting(root) if name is None else _known(name)]
+    split = split or reader.default_split
     options: dict[str, object] = {}
     if published_crop:
         if "published_crop" not in reader.options:
@@ -93,7 +124,7 @@ def open_dataset(
         options["published_crop"] = True
     if voc_root is not None and "voc_root" in reader.options:
         options["voc_root"] = Path(voc_root)
-    return reader.open(root, split or reader.default_split, **options)
+    return reader.unlabelled(root, split) or reader.open(root, split, **options)
 
 
 def _known(name: str) -> str:

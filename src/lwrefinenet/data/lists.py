@@ -49,11 +49,16 @@ def read_pairs(path: Path, root: Path) -> tuple[Sample, ...]:
 def listed(samples: Iterable[Sample], named_by: Path) -> tuple[Sample, ...]:
     """The samples, once all their files are seen to exist; DataError that names the first one missing and how many are."""
     samples = tuple(samples)
-    missing = [path for sample in samples for path in (sample.image, sample.mask) if not path.is_file()]
+    check_files((path for sample in samples for path in (sample.image, sample.mask)), named_by)
+    return samples
+
+
+def check_files(paths: Iterable[Path], named_by: Path) -> None:
+    """DataError that names the first file that is missing, what calls for it, and how many are."""
+    missing = [path for path in paths if not path.is_file()]
     if missing:
         more = f" (and {len(missing) - 1} more files)" if len(missing) > 1 else ""
         raise DataError(f"{missing[0]}: no such file, but {named_by} calls for it{more}.")
-    return samples
 
 
 def first_folder(candidates: Iterable[Path], *, holding: Iterable[str] = ()) -> Path | None:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 from lwrefinenet.data.dataset import Sample, SegmentationDataset
 from lwrefinenet.data.decoders import MatMask
-from lwrefinenet.data.lists import check_split, first_folder, listed, read_stems
+from lwrefinenet.data.dump_format import DumpFormat
+from lwrefinenet.data.lists import check_files, check_split, first_folder, listed, read_stems
+from lwrefinenet.data.unlabelled import UnlabelledPictures
 from lwrefinenet.errors import DataError
 from lwrefinenet.labels import PERSON_PART, VOC
 
@@ -17,13 +19,11 @@ def voc(root: Path, split: str) -> SegmentationDataset:
     """PASCAL VOC 2012, 21 classes: `JPEGImages`, `SegmentationClass`, `ImageSets/Segmentation/SPLIT.txt`; 255 = void.
 
     The root is `VOC2012` or a folder above it (`VOCdevkit`, or what holds that).  `trainaug` (10582 pictures with SBD's) is
-    read where `SegmentationClassAug` and its list lie there too.  The masks of 2012's `test` are not public.
+    read where `SegmentationClassAug` and its list lie there too.  2012's `test` is read by `voc_unlabelled`.
     M. Everingham et al., "The PASCAL Visual Object Classes challenge: a retrospective", IJCV 2015; 1464 / 1449.
     """
     check_split(split, ("train", "val", "trainval", "test", "trainaug"), root)
-    folder = voc_folder(root)
-    if folder is None:
-        raise DataError(f"{root}: holds no JPEGImages with {VOC_LISTS} here or in VOCdevkit/VOC2012.")
+    folder = _required_voc_folder(root)
     masks = folder / ("SegmentationClassAug" if split == "trainaug" else "SegmentationClass")
     names = folder / VOC_LISTS / f"{split}.txt"
     samples = (Sample(folder / "JPEGImages" / f"{name}.jpg", masks / f"{name}.png") for name in read_stems(names))
@@ -34,7 +34,34 @@ def voc(root: Path, split: str) -> SegmentationDataset:
         samples=listed(samples, names),
         void_rule="value 255 (object borders, difficult) ignored",
         licence=LICENCE,
+        dump_format=_to_the_server(split),
     )
+
+
+def voc_unlabelled(root: Path, split: str) -> UnlabelledPictures | None:
+    """The 1456 pictures of 2012's `test`; None for other splits, and where masks lie beside them, as for VOC 2007."""
+    folder = voc_folder(root)
+    if split != "test" or folder is None:
+        return None
+    names = folder / VOC_LISTS / f"{split}.txt"
+    stems = read_stems(names)
+    if (folder / "SegmentationClass" / f"{stems[0]}.png").is_file():
+        return None
+    images = tuple(folder / "JPEGImages" / f"{stem}.jpg" for stem in stems)
+    check_files(images, names)
+    return UnlabelledPictures(
+        name="voc",
+        split=split,
+        labels=VOC,
+        images=images,
+        why="its masks are not public, the server at host.robots.ox.ac.uk has them",
+        dump_format=_to_the_server(split),
+    )
+
+
+def _to_the_server(split: str) -> DumpFormat:
+    """As VOC's development kit lays results out; 6 is the competition in which any training data may be used."""
+    return DumpFormat(folder=f"results/VOC2012/Segmentation/comp6_{split}_cls")
 
 
 def sbd(root: Path, split: str, *, voc_root: Path | None = None) -> SegmentationDataset:
@@ -96,6 +123,13 @@ def person_part(root: Path, split: str) -> SegmentationDataset:
 def voc_folder(root: Path) -> Path | None:
     """The folder of VOC 2012 in `root`, if it is there."""
     return first_folder(_voc_places(root, "VOC2012"), holding=("JPEGImages", str(VOC_LISTS)))
+
+
+def _required_voc_folder(root: Path) -> Path:
+    folder = voc_folder(root)
+    if folder is None:
+        raise DataError(f"{root}: holds no JPEGImages with {VOC_LISTS} here or in VOCdevkit/VOC2012.")
+    return folder
 
 
 def pictures_folder(root: Path) -> Path | None:

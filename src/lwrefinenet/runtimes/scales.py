@@ -1,0 +1,77 @@
+"""Multi-scale testing: a picture is seen at several sizes, each with its mirror image, and what was seen is averaged."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lwrefinenet.errors import UsageError
+from lwrefinenet.runtimes.network import Network
+from lwrefinenet.runtimes.tiles import CELL
+
+USUAL_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # as in the tables of the papers
+SMALLEST, LARGEST = 0.1, 4.0
+
+
+class MultiScaleNetwork:
+    """Another network, shown a picture at several scales, and mirrored at each; the class probabilities are averaged.
+
+    Where the other network sees its pictures in tiles, each scale is cut into tiles of the same size.
+    scales: of the picture's size, 0.1-4.  UsageError for others, and for a network that takes pictures of one size only.
+    """
+
+    def __init__(self, network: Network, scales: Sequence[float] = USUAL_SCALES) -> None:
+        if not scales or not all(SMALLEST <= scale <= LARGEST for scale in scales):
+            raise UsageError(f"scales are {list(scales)}; expected one or more numbers from {SMALLEST} to {LARGEST:g}.")
+        if network.size is not None and set(scales) != {1.0}:
+            height, width = network.size
+            raise UsageError(
+                f"this graph was exported for pictures of {width}x{height} only and cannot see them at other scales; export it "
+                "again without --static, or give the scale 1 alone."
+            )
+        self.network = network
+        self.scales = tuple(scales)
+        self.size = network.size
+        self.device = network.device
+        self.views = f"scales {' '.join(f'{scale:g}' for scale in scales)}, with flip"
+        self.name = f"{network.name}, {self.views}"
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """images: (N, H, W, 3) uint8 RGB.  Returned as they are; each scale is prepared by itself."""
+        return images
+
+    def logits(self, prepared: Tensor) -> Tensor:
+        """prepared: (N, H, W, 3) uint8 RGB.  Returns float32 (N, C, ceil(H/4), ceil(W/4)), the mean probabilities' logarithm.
+
+        The logits of every scale and mirror image are resized (bilinear) to the cells of the picture itself before their softmax.
+        By the logarithm they go on as logits do: one view alone gives the labels of that view.
+        """
+        size = tuple(prepared.shape[1:3])
+        cells = (-(-size[0] // CELL), -(-size[1] // CELL))
+        summed: Tensor | None = None
+        for scale in self.scales:
+            scaled = resized(prepared, scale)
+            for mirrored in (False, True):
+                view = scaled.flip(2) if mirrored else scaled
+                logits = self.network.logits(self.network.prepare(view))
+                logits = F.interpolate(logits, cells, mode="bilinear", align_corners=False).log_softmax(1)
+                logits = logits.flip(3) if mirrored else logits
+                # added as logarithms: a probability too small for a float32 would become minus infinity
+                summed = logits if summed is None else torch.logaddexp(summed, logits)
+        assert summed is not None  # there is a scale
+        return (summed - math.log(2 * len(self.scales))).contiguous(memory_format=torch.channels_last)
+
+
+def resized(images: Tensor, scale: float) -> Tensor:
+    """Pictures at `scale` times their size, as training scales them: bilinear, and smoothed where they shrink.
+
+    images: (N, H, W, 3) uint8.  Returns (N, round(H * scale), round(W * scale), 3) uint8, no side less than 1.
+    """
+    height, width = (max(1, round(side * scale)) for side in images.shape[1:3])
+    if (height, width) == images.shape[1:3]:
+        return images
+    planes = images.permute(0, 3, 1, 2)
+    scaled = F.interpolate(planes, (height, width), mode="bilinear", align_corners=False, antialias=True)
+    return scaled.permute(0, 2, 3, 1).contiguous()
