@@ -46,7 +46,7 @@ def guard(shapes, max_drop=0.05):
     return int8.Guard(calibration, open_dataset(shapes, "val"), max_drop)
 
 
-def export(learnt, output, shapes, max_drop=0.05):
+def export(learnt, output, shapes, max_drop=0.05, size=None):
     form = Format.named("openvino" if output.suffix == ".xml" else "onnx", "int8")
     reports, said = [], []
 
@@ -55,7 +55,7 @@ def export(learnt, output, shapes, max_drop=0.05):
         reports.append(report)
         return quantised, report
 
-    exported = export_weights(learnt, output, form, precision="int8", quantise=quantise)
+    exported = export_weights(learnt, output, form, precision="int8", size=size, quantise=quantise)
     return exported, reports[0], said
 
 
@@ -77,6 +77,32 @@ def test_int8_keeps_the_score_and_says_what_it_cost(tmp_path, learnt, shapes, na
         (predictor.logits(torch.from_numpy(pixels)[None]) - float32.logits(torch.from_numpy(pixels)[None])).abs().max()
     )
     assert difference > 1e-3  # it really is another arithmetic
+
+
+def test_a_graph_of_one_size_is_guarded_by_pictures_of_another(tmp_path, learnt, shapes):
+    exported, report, _ = export(learnt, tmp_path / "shapes.xml", shapes, size=(48, 60))
+    assert exported.export.size == (48, 60)
+    assert report.before.mean_iou > 0.5
+    assert abs(report.drop) < 0.05
+    assert "3 pictures at 80x64" in str(report.before.protocol)  # scored at their own size
+    assert "logits resized bilinear to 60x48, to which pictures are resized (bilinear) and from which masks" in str(
+        report.before.protocol
+    )
+
+
+def test_masks_of_one_size_come_back_pixel_by_pixel():
+    seen = []
+
+    def predict(pixels):
+        seen.append(pixels.shape)
+        return (pixels[..., 0] > 100).astype(np.uint8)
+
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    pixels[2:, :3] = 200
+    mask = int8._at((2, 2), predict)(pixels)
+    assert seen == [(2, 2, 3)]
+    assert mask.tolist() == [[0] * 6] * 2 + [[1] * 3 + [0] * 3] * 2
+    assert int8._at(None, predict) is predict
 
 
 def spoilt(model, *arguments, **settings):
@@ -113,7 +139,7 @@ def test_layers_that_hurt_go_back_to_float32(tmp_path, learnt, shapes, monkeypat
         int8.nncf, "quantize", lambda *arguments, **settings: all_alike(quantize(*arguments, **settings))
     )
     monkeypatch.setattr(int8.nncf, "quantize_with_accuracy_control", without_one)
-    _, report, said = export(learnt, tmp_path / "shapes.xml", shapes)
+    _, report, said = export(learnt, tmp_path / "shapes.xml", shapes, size=(56, 72))  # of no labelled picture
     assert report.mixed
     assert report.drop < 0.05
     assert any("putting back to float32 those that hurt most" in sentence for sentence in said)

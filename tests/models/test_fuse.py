@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from lwrefinenet import weights
-from lwrefinenet.models import fuse
-from lwrefinenet.models.fuse import ShiftedMaxPool, fold, with_fast_pooling
+from lwrefinenet.models.fuse import fold
+from lwrefinenet.models.fused_level import FusedChain, FusedLevel
 from lwrefinenet.models.zoo import create_model
 
 
@@ -59,13 +59,13 @@ def test_fused_weights_of_the_package_give_equal_logits_on_a_picture_of_channels
 
 
 @pytest.mark.parametrize(("name", "arguments"), NETWORKS)
-def test_no_batch_norm_stacked_pair_or_slow_pool_is_left(name, arguments):
+def test_no_batch_norm_stacked_pair_or_plain_level_is_left(name, arguments):
     model = create_model(name, 5, **arguments)
     fused = model.fuse()
     assert count(model, nn.BatchNorm2d) > 0
     assert count(fused, nn.BatchNorm2d) == 0
-    pools = [pool for pool in fused.modules() if isinstance(pool, nn.MaxPool2d)]
-    assert all(pool.stride == 2 for pool in pools)  # of the stem
+    assert all(isinstance(each, FusedLevel) for each in fused.decoder.levels)
+    assert all(isinstance(each.level.pooling, FusedChain) for each in fused.decoder.levels)
     stacked = 3 if name == "rf_lw_resnet50" else 0
     assert count(fused, nn.Conv2d) == count(model, nn.Conv2d) - stacked
 
@@ -78,7 +78,8 @@ def test_the_network_itself_is_left_as_it_was():
     assert not fused.training
     assert before.keys() == model.state_dict().keys()
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    assert count(model, ShiftedMaxPool) == 0
+    assert count(model, FusedLevel) == 0
+    assert not any(level.activation.inplace for level in model.decoder.levels)
 
 
 class Standardised(nn.Conv2d):
@@ -104,24 +105,3 @@ def test_a_batch_norm_that_cannot_be_folded_stays(model):
     folded = fold(model)
     assert count(folded, nn.BatchNorm2d) == count(model, nn.BatchNorm2d)
     torch.testing.assert_close(folded(images), model(images))
-
-
-@pytest.mark.parametrize("kernel", [1, 3, 5, 7, 9])
-@pytest.mark.parametrize("size", [(1, 1), (2, 9), (13, 8)])
-def test_the_faster_pool_is_exact(kernel, size):
-    maps = torch.randn(2, 3, *size)
-    assert torch.equal(ShiftedMaxPool(kernel)(maps), F.max_pool2d(maps, kernel, stride=1, padding=kernel // 2))
-
-
-@pytest.mark.parametrize("values", [1, 100, 10**6])
-def test_the_height_of_the_bands_changes_nothing(monkeypatch, values):
-    monkeypatch.setattr(fuse, "BAND_VALUES", values)
-    maps = torch.randn(2, 3, 23, 8).to(memory_format=torch.channels_last)
-    assert torch.equal(ShiftedMaxPool(5)(maps), F.max_pool2d(maps, 5, stride=1, padding=2))
-
-
-@pytest.mark.parametrize(
-    "pool", [nn.MaxPool2d(2, 1), nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(3, 1, 0), nn.MaxPool2d(3, 1, 2, dilation=2)]
-)
-def test_pools_of_another_kind_stay(pool):
-    assert with_fast_pooling(nn.Sequential(pool))[0] is pool

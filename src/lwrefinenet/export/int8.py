@@ -30,12 +30,16 @@ except ModuleNotFoundError as error:
 
 logging.getLogger("nncf").setLevel(logging.ERROR)
 
+Predict = Callable[[np.ndarray], np.ndarray]  # (H, W, 3) uint8 RGB -> (H, W) uint8 class indices
+BACK_AND_FORTH = "to which pictures are resized (bilinear) and from which masks are brought back (nearest)"
+
 
 @dataclass(frozen=True)
 class Guard:
     """What int8 is measured with, and how much it may cost.
 
-    calibration: files of pictures that show the values to be expected, without labels.  labelled: what scores are taken on.
+    calibration: files of pictures that show the values to be expected, without labels.  labelled: what scores are taken on, at
+    the pictures' own size; for a graph of one size they are resized to it, and the masks brought back.
     max_drop: of the mean IoU, 0-1.  progress: wraps the indices of an evaluation.
     """
 
@@ -106,9 +110,11 @@ def quantised(graph: Any, pictures: Sequence[np.ndarray]) -> Any:
 
 
 def _scorer(form: Format, export: Export, meta: WeightsMeta, guard: Guard) -> Callable[[Any], Evaluation]:
+    resize = "bilinear" if export.size is None else f"bilinear to {export.size[1]}x{export.size[0]}, {BACK_AND_FORTH}"
+
     def score(graph: Any) -> Evaluation:
-        predictor = Predictor(form.network(graph, export), meta)
-        return evaluate(predictor.predict_mask, guard.labelled, labels=meta.labels, progress=guard.progress)
+        predict = _at(export.size, Predictor(form.network(graph, export), meta).predict_mask)
+        return evaluate(predict, guard.labelled, labels=meta.labels, resize=resize, progress=guard.progress)
 
     return score
 
@@ -120,10 +126,11 @@ def _with_accuracy_control(
 
     def mean_iou(model: Any, indices: Iterable[int]) -> tuple[float, None]:
         run = form.whole(model, export)
+        predict = _at(export.size, lambda pixels: run(torch.from_numpy(pixels)[None])[0].numpy())
         matrix = ConfusionMatrix(len(labelled.labels), labelled.labels.ignore_index)
         for index in indices:
             pixels, target = labelled[index]
-            matrix.update(run(torch.from_numpy(pixels)[None])[0].numpy(), target)
+            matrix.update(predict(pixels), target)
         return matrix.mean_iou, None
 
     return nncf.quantize_with_accuracy_control(
@@ -157,7 +164,21 @@ class _Pictures(Sequence[np.ndarray]):
 
     def __getitem__(self, index: Any) -> Any:
         pixels = read_picture(self.files[index]).pixels
-        if self.size is None:
-            return pixels
-        height, width = self.size
-        return np.array(PIL.Image.fromarray(pixels).resize((width, height), PIL.Image.Resampling.BILINEAR))
+        return pixels if self.size is None else _resized(pixels, self.size, PIL.Image.Resampling.BILINEAR)
+
+
+def _at(size: tuple[int, int] | None, predict: Predict) -> Predict:
+    """What predicts pictures of every size with a graph that takes one: shown at `size`, the mask brought back to their own."""
+    if size is None:
+        return predict
+
+    def predict_any(pixels: np.ndarray) -> np.ndarray:
+        mask = predict(_resized(pixels, size, PIL.Image.Resampling.BILINEAR))
+        return _resized(mask, pixels.shape[:2], PIL.Image.Resampling.NEAREST)
+
+    return predict_any
+
+
+def _resized(array: np.ndarray, size: tuple[int, ...], resampling: PIL.Image.Resampling) -> np.ndarray:
+    height, width = size
+    return np.array(PIL.Image.fromarray(array).resize((width, height), resampling))

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -15,12 +14,22 @@ from lwrefinenet.models.same_padding import SamePaddedConv2d
 M = TypeVar("M", bound=nn.Module)
 
 PROBE = (1, 3, 64, 64)  # any picture shows which batch norm follows which convolution
-BAND_VALUES = 2**19  # of a map that is pooled, at a time
+
+
+class Fusible(nn.Module):
+    """A part of a network that knows a form of itself that is faster in inference."""
+
+    def for_inference(self) -> nn.Module:
+        """The other form, with the very parameters of this one, whose batch norms and stacked convolutions are folded."""
+        raise NotImplementedError
 
 
 def fused(network: nn.Module) -> nn.Module:
-    """A copy for inference that gives equal logits faster: batch norms folded, 1x1 pairs merged, a faster exact max-pool."""
-    return with_fast_pooling(fold(network))
+    """A copy for inference that gives equal logits faster: `fold`, and the faster form of each part that knows one."""
+    folded = fold(network)
+    for parent, name, part in children(folded, Fusible):
+        setattr(parent, name, part.for_inference())
+    return folded
 
 
 def fold(network: nn.Module) -> nn.Module:
@@ -32,56 +41,6 @@ def fold(network: nn.Module) -> nn.Module:
     _fold_batch_norms(folded)
     _merge_stacked_convolutions(folded)
     return folded
-
-
-def with_fast_pooling(network: nn.Module) -> nn.Module:
-    """The same network, changed in place: its max-pools of stride 1 are taken by `ShiftedMaxPool`. Not for training."""
-    for parent, name, pool in children(network, nn.MaxPool2d):
-        size = pool.kernel_size
-        if isinstance(size, int) and size % 2 and pool.stride == pool.dilation == 1 and pool.padding == size // 2:
-            setattr(parent, name, ShiftedMaxPool(size))
-    return network
-
-
-class ShiftedMaxPool(nn.Module):
-    """Max-pool of stride 1 that keeps the size, as maxima of shifted maps, first along rows, then along columns; exact.
-
-    PyTorch's own kernel compares 25 values for each one of a 5x5 window, and one at a time where planes follow one another; a
-    maximum of two, of two of those, and so on, needs 6 comparisons.  Rows are taken in bands that a processor's cache holds.
-    For inference: its gradient would be slower.
-    """
-
-    def __init__(self, kernel_size: int) -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (N, C, H, W).  Returns the same shape."""
-        margin, height = self.kernel_size // 2, x.shape[2]
-        if x.device.type != "cpu":  # a GPU's kernel is quick, and many small steps are not
-            return F.max_pool2d(x, self.kernel_size, stride=1, padding=margin)
-        rows = max(1, BAND_VALUES // (x.shape[0] * x.shape[1] * x.shape[3]))
-        pooled = torch.empty_like(x)
-        for top in range(0, height, rows):
-            bottom = min(top + rows, height)
-            first, last = max(0, top - margin), min(bottom + margin, height)
-            beyond = (margin, margin, margin - (top - first), margin - (last - bottom))
-            padded = F.pad(x[:, :, first:last], beyond, value=float("-inf"))
-            along_rows = _running_maximum(padded, 3, self.kernel_size)
-            pooled[:, :, top:bottom] = _running_maximum(along_rows, 2, self.kernel_size)
-        return pooled
-
-
-def _running_maximum(x: Tensor, dim: int, window: int) -> Tensor:
-    """The maxima of `window` neighbours along `dim`; window - 1 fewer than there were values."""
-    covered, maxima = 1, x
-    length = x.shape[dim] - window + 1
-    while covered < window:
-        step = min(covered, window - covered)
-        kept = length + window - covered - step
-        maxima = torch.maximum(maxima.narrow(dim, 0, kept), maxima.narrow(dim, step, kept))
-        covered += step
-    return maxima
 
 
 def _fold_batch_norms(network: nn.Module) -> None:
@@ -126,7 +85,7 @@ def _convolutions_with_norms(network: nn.Module) -> list[tuple[nn.Conv2d, nn.Bat
 def _merge_stacked_convolutions(network: nn.Module) -> None:
     """Turn in place every sequence of nothing but 1x1 convolutions without bias into one convolution."""
     for parent, name, stack in children(network, nn.Sequential):
-        convs = [conv for conv in stack if isinstance(conv, nn.Conv2d) and _is_plain_1x1(conv)]
+        convs = [conv for conv in stack if isinstance(conv, nn.Conv2d) and is_plain_1x1(conv)]
         if len(convs) == len(stack) > 1:
             setattr(parent, name, _product(convs))
 
@@ -141,7 +100,8 @@ def _product(convs: list[nn.Conv2d]) -> nn.Conv2d:
     return merged.eval()
 
 
-def _is_plain_1x1(conv: nn.Conv2d) -> bool:
+def is_plain_1x1(conv: nn.Conv2d) -> bool:
+    """Whether it does nothing but multiply each cell with a matrix."""
     return conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1 and conv.bias is None
 
 
