@@ -58,14 +58,16 @@ def written(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("name", ["rf_lw_resnet50", "rf_lw_mobilenetv2"])
+@pytest.mark.parametrize("name", ["rf_lw_resnet50", "rf_lw_mobilenetv2", "rf_resnet101"])
 def test_imported_network_gives_the_published_logits(name, published, filling, written):
     state, expected = published(f"{name}_21")
     model = import_published(written(state), name)
     with torch.no_grad():
         logits = model(torch.from_numpy(filling.network_input(97, 131)))
+        fused = model.fuse()(torch.from_numpy(filling.network_input(97, 131)))
     assert not model.training
     assert (logits - expected).abs().max() / expected.std() < 1e-4
+    assert (fused - expected).abs().max() / expected.std() < 1e-4
 
 
 def test_imported_multi_task_network_gives_the_published_results(parity_folder, multi_task_state, filling, written):
@@ -229,15 +231,25 @@ def test_checkpoint_of_another_network_is_refused(mobilenet_state, written):
         import_published(written(mobilenet_state), "rf_lw_resnet50")
 
 
-def test_resnet_of_another_depth_is_refused(tmp_path, parity_folder):
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("rf_lw_resnet101", r"306 missing \(layer3\.6\.conv1\.weight,"),
+        (
+            "rf_resnet50",
+            r"60 missing \(adapt_stage1_b\.0\.1_conv\.weight,.*26 misshapen \(p_ims1d2_outl1_dimred\.weight ",
+        ),
+    ],
+)
+def test_resnet_of_another_depth_or_decoder_is_refused(network, message, tmp_path, parity_folder):
     with np.load(parity_folder / "rf_lw_resnet50_21.npz") as file:
         state = {
             str(key): torch.zeros(()).expand(json.loads(shape))
             for key, shape in zip(file["keys"], file["shapes"], strict=True)
         }
     torch.save(state, tmp_path / "r50.pth")
-    with pytest.raises(WeightsError, match=r"does not fit rf_lw_resnet101: 306 missing \(layer3\.6\.conv1\.weight,"):
-        import_published(tmp_path / "r50.pth", "rf_lw_resnet101")
+    with pytest.raises(WeightsError, match=f"does not fit {network}: {message}"):
+        import_published(tmp_path / "r50.pth", network)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,10 @@ from lwrefinenet.models.zoo import MODELS, create_model
         ("rf_lw_resnet152", 40, 62_037_096),
         ("rf_lw_mobilenetv2", 21, 3_284_565),
         ("rf_lw_mobilenetv2", 40, 3_328_360),
+        ("rf_resnet101", 21, 118_052_437),
+        # The decoder is the same 75,552,277 on each ResNet; encoders as under the light-weight one.
+        ("rf_resnet50", 21, 75_552_277 + 23_508_032),
+        ("rf_resnet152", 21, 75_552_277 + 58_143_808),
     ],
 )
 def test_published_parameter_counts(name, num_classes, expected):
@@ -35,6 +39,7 @@ def test_published_parameter_counts(name, num_classes, expected):
         ("rf_lw_resnet101", 312, 340),
         ("rf_lw_resnet152", 465, 493),
         ("rf_lw_mobilenetv2", 156, 183),
+        ("rf_resnet101", 312, 400),
     ],
 )
 def test_published_tensor_counts(name, backbone, everything):
@@ -42,6 +47,11 @@ def test_published_tensor_counts(name, backbone, everything):
         model = create_model(name)
     assert len(list(model.backbone.parameters())) == backbone
     assert len(list(model.parameters())) == everything
+
+
+def test_the_full_refinenet_has_as_many_entries_as_published():
+    with torch.device("meta"):
+        assert len(create_model("rf_resnet101").state_dict()) == 712
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from torch import Tensor, nn
 
 from lwrefinenet.errors import UsageError
-from lwrefinenet.models.refinenet import RefineNet, RefineNetDecoder, depthwise1x1
+from lwrefinenet.models.refinenet import Cascade, RefineNet, depthwise1x1
 
 TASKS = ("segmentation", "depth", "normals")  # in the order in which they are listed everywhere
 
@@ -23,7 +23,7 @@ class MultiTaskRefineNet(RefineNet):
     def __init__(
         self,
         backbone: nn.Module,
-        decoder: RefineNetDecoder,
+        decoder: Cascade,
         num_classes: int,
         tasks: Sequence[str],
         *,

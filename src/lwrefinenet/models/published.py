@@ -1,4 +1,4 @@
-"""Reads the checkpoints of the published Light-Weight RefineNets (2018-2020) and of the training code around them.
+"""Reads the checkpoints of the published RefineNets (2018-2020: light-weight, multi-task, full) and of their training code.
 
 The tables below pair the names of modules here with the names in those files; `backbone.net` of a ResNet is named alike.
 """
@@ -126,6 +126,25 @@ def _chain(pooling: str, published: str) -> dict[str, str]:
     return {f"{pooling}.convs.{link}": f"{published}.0.{link + 1}_outvar_dimred" for link in range(4)}
 
 
+def _full_level(level: int, *, published: int) -> dict[str, str]:
+    """Two residual conv units before the fusion, the chain, and three units after it."""
+    ours = f"decoder.levels.{level}"
+    return {
+        **_units(f"{ours}.adapt.0", f"adapt_stage{published}_b.0", numbers=range(1, 3)),
+        **_chain(f"{ours}.pooling", f"mflow_conv_g{published}_pool"),
+        **_units(f"{ours}.output", f"mflow_conv_g{published}_b.0", numbers=range(3)),
+    }
+
+
+def _units(ours: str, theirs: str, *, numbers: range) -> dict[str, str]:
+    """Residual conv units, by their numbers in our sequence; the published ones count from 1."""
+    names = {}
+    for unit, number in enumerate(numbers, start=1):
+        names[f"{ours}.{number}.conv1"] = f"{theirs}.{unit}_conv"
+        names[f"{ours}.{number}.conv2"] = f"{theirs}.{unit}_conv_relu_varout_dimred"
+    return names
+
+
 def _mobilenetv2_blocks(repeats: tuple[int, ...]) -> dict[str, str]:
     names = {}
     for stage, count in enumerate(repeats):
@@ -152,6 +171,24 @@ RESNET = {
     "decoder.levels.3.adapt.0.0": "p_ims1d2_outl4_dimred",
     "decoder.levels.3.adapt.0.1": "adapt_stage4_b2_joint_varout_dimred",
     **_chain("decoder.levels.3.pooling", "mflow_conv_g4_pool"),
+    "head": "clf_conv",
+}
+
+FULL_RESNET = {
+    "decoder.levels.0.adapt.0.0": "p_ims1d2_outl1_dimred",
+    **_full_level(0, published=1),
+    "decoder.handovers.0": "mflow_conv_g1_b3_joint_varout_dimred",
+    "decoder.levels.1.adapt.0.0": "p_ims1d2_outl2_dimred",
+    **_full_level(1, published=2),
+    "decoder.levels.1.adapt.0.3": "adapt_stage2_b2_joint_varout_dimred",
+    "decoder.handovers.1": "mflow_conv_g2_b3_joint_varout_dimred",
+    "decoder.levels.2.adapt.0.0": "p_ims1d2_outl3_dimred",
+    **_full_level(2, published=3),
+    "decoder.levels.2.adapt.0.3": "adapt_stage3_b2_joint_varout_dimred",
+    "decoder.handovers.2": "mflow_conv_g3_b3_joint_varout_dimred",
+    "decoder.levels.3.adapt.0.0": "p_ims1d2_outl4_dimred",
+    **_full_level(3, published=4),
+    "decoder.levels.3.adapt.0.3": "adapt_stage4_b2_joint_varout_dimred",
     "head": "clf_conv",
 }
 
@@ -188,6 +225,9 @@ PUBLISHED: dict[str, Mapping[str, str]] = {
     "rf_lw_resnet101": RESNET,
     "rf_lw_resnet152": RESNET,
     "rf_lw_mobilenetv2": MOBILENETV2,
+    "rf_resnet50": FULL_RESNET,
+    "rf_resnet101": FULL_RESNET,
+    "rf_resnet152": FULL_RESNET,
     "mt_lw_mobilenetv2": MULTITASK,
 }
 MULTITASK_NETWORKS = [network for network, names in PUBLISHED.items() if names is MULTITASK]

@@ -40,9 +40,7 @@ class RefineNet(nn.Module):
     input_scale: 0-1, what pictures are resized by before the backbone sees them; results stay at a quarter of the picture.
     """
 
-    def __init__(
-        self, backbone: nn.Module, decoder: "RefineNetDecoder", num_classes: int, *, input_scale: float = 1.0
-    ) -> None:
+    def __init__(self, backbone: nn.Module, decoder: "Cascade", num_classes: int, *, input_scale: float = 1.0) -> None:
         super().__init__()
         self.backbone = backbone
         self.decoder = decoder
@@ -81,12 +79,10 @@ class RefineNet(nn.Module):
 class LightWeightRefineNet(RefineNet):
     """A backbone that gives features, a decoder that fuses them, a head that classifies each cell.
 
-    The arguments are those of `RefineNet`.
+    The arguments are those of `RefineNet`; the full RefineNet differs in its decoder alone.
     """
 
-    def __init__(
-        self, backbone: nn.Module, decoder: "RefineNetDecoder", num_classes: int, *, input_scale: float = 1.0
-    ) -> None:
+    def __init__(self, backbone: nn.Module, decoder: "Cascade", num_classes: int, *, input_scale: float = 1.0) -> None:
         super().__init__(backbone, decoder, num_classes, input_scale=input_scale)
         self.head = nn.Conv2d(decoder.out_channels, num_classes, kernel_size=3, padding=1)
 
@@ -98,11 +94,48 @@ class LightWeightRefineNet(RefineNet):
         return self.at_quarter(self.head(self.decoder(self.features(images))), images)
 
 
-class RefineNetDecoder(nn.Module):
-    """The cascade: at each level adapt the backbone's features, add the coarser result, pool in a chain, hand on to the finer.
+class Cascade(nn.Module):
+    """At each level adapt the backbone's features, add the coarser result, pool in a chain, hand on to the finer level.
+
+    levels: coarse to fine.  handovers: what each level's map goes through on its way to the next finer one.
+    level_sizes: how many neighbouring features make up each level, coarse to fine; maps in one level have the same size.
+    """
+
+    def __init__(
+        self,
+        levels: Iterable["RefineNetLevel"],
+        handovers: Iterable[nn.Conv2d],
+        *,
+        level_sizes: Sequence[int],
+        out_channels: int,
+        align_corners: bool,
+    ) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(levels)
+        self.handovers = nn.ModuleList(handovers)
+        self.level_sizes = tuple(level_sizes)
+        self.out_channels = out_channels
+        self.align_corners = align_corners
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """features: fine to coarse, as the backbone gives them.  Returns the finest level's map."""
+        return self.cascade(features)[-1]
+
+    def cascade(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """The map of every level, coarse to fine."""
+        coarsest, *finer_levels = grouped(list(reversed(features)), self.level_sizes)
+        maps: list[Tensor] = [self.levels[0](coarsest)]
+        for refine, handover, level in zip(self.levels[1:], self.handovers, finer_levels, strict=True):
+            coarser = upsample(handover(maps[-1]), size=level[0].shape[-2:], align_corners=self.align_corners)
+            maps.append(refine(level, coarser))
+        return maps
+
+
+class RefineNetDecoder(Cascade):
+    """The light-weight cascade: its convolutions are 1x1.
 
     feature_channels: of the backbone's features, fine to coarse.
-    level_sizes: how many neighbouring features make up each level, coarse to fine; maps in one level have the same size.
+    level_sizes: how many neighbouring features make up each level, coarse to fine.
     channels: the width of each level, coarse to fine.
     links: how many pools each level's chain has, coarse to fine.
     stacked_adaptation: finer levels adapt by two 1x1 convolutions instead of one, as published for the ResNets.
@@ -123,13 +156,9 @@ class RefineNetDecoder(nn.Module):
         align_corners: bool = True,
         finest_chain: Conv = conv1x1,
     ) -> None:
-        super().__init__()
-        self.level_sizes = tuple(level_sizes)
-        self.align_corners = align_corners
-        self.out_channels = channels[-1]
         chains: list[Conv] = [*[conv1x1] * (len(channels) - 1), finest_chain]
-        coarse_to_fine = _grouped(list(reversed(feature_channels)), self.level_sizes)
-        self.levels = nn.ModuleList(
+        coarse_to_fine = grouped(list(reversed(feature_channels)), level_sizes)
+        levels = [
             RefineNetLevel(
                 (adaptation(wide, width, depth=2 if stacked_adaptation and coarser else 1) for wide in level_channels),
                 activation(),
@@ -139,38 +168,39 @@ class RefineNetDecoder(nn.Module):
             for coarser, (level_channels, width, length, chain) in enumerate(
                 zip(coarse_to_fine, channels, links, chains, strict=True)
             )
+        ]
+        super().__init__(
+            levels,
+            [conv1x1(width, finer_width) for width, finer_width in pairwise(channels)],
+            level_sizes=level_sizes,
+            out_channels=channels[-1],
+            align_corners=align_corners,
         )
-        self.handovers = nn.ModuleList(conv1x1(width, finer_width) for width, finer_width in pairwise(channels))
-
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """features: fine to coarse, as the backbone gives them.  Returns the finest level's map."""
-        return self.cascade(features)[-1]
-
-    def cascade(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """The map of every level, coarse to fine."""
-        coarsest, *finer_levels = _grouped(list(reversed(features)), self.level_sizes)
-        maps: list[Tensor] = [self.levels[0](coarsest)]
-        for refine, handover, level in zip(self.levels[1:], self.handovers, finer_levels, strict=True):
-            coarser = upsample(handover(maps[-1]), size=level[0].shape[-2:], align_corners=self.align_corners)
-            maps.append(refine(level, coarser))
-        return maps
 
 
 class RefineNetLevel(Fusible):
     """Multi-resolution fusion, then chained residual pooling.
 
     adapt: brings each map of this level to the level's width; their sum, with the coarser level's result where there is one,
-    goes through the activation and the pooling.  dropout: drop rate on the maps as they come.
+    goes through the activation, the pooling, and what refines the output, if anything does.
+    dropout: drop rate on the maps as they come.
     """
 
     def __init__(
-        self, adapt: Iterable[nn.Module], activation: nn.Module, pooling: nn.Module, *, dropout: float = 0.0
+        self,
+        adapt: Iterable[nn.Module],
+        activation: nn.Module,
+        pooling: nn.Module,
+        output: nn.Module | None = None,
+        *,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.adapt = nn.ModuleList(adapt)
         self.activation = activation
         self.pooling = pooling
+        self.output = output or nn.Identity()
 
     def forward(self, features: Level, coarser: Tensor | None = None) -> Tensor:
         fused = coarser
@@ -182,8 +212,8 @@ class RefineNetLevel(Fusible):
 
     def refined(self, fused: Tensor) -> Tensor:
         """What becomes of the sum."""
-        pooled: Tensor = self.pooling(self.activation(fused))
-        return pooled
+        refined: Tensor = self.output(self.pooling(self.activation(fused)))
+        return refined
 
     def for_inference(self) -> FusedLevel:
         return FusedLevel(self)
@@ -223,7 +253,7 @@ def _share_of(size: Sequence[int], share: Fraction) -> tuple[int, ...]:
     return tuple((length * share.numerator + share.denominator - 1) // share.denominator for length in size)
 
 
-def _grouped(items: Sequence[T], sizes: Sequence[int]) -> list[Sequence[T]]:
+def grouped(items: Sequence[T], sizes: Sequence[int]) -> list[Sequence[T]]:
     """Cut a list into consecutive pieces of the given sizes."""
     if sum(sizes) != len(items):
         raise ValueError(f"levels of sizes {tuple(sizes)} need {sum(sizes)} features, got {len(items)}.")

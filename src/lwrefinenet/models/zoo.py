@@ -9,6 +9,7 @@ from torch import nn
 
 from lwrefinenet.errors import UsageError
 from lwrefinenet.models.backbones import MobileNetV2Features, TimmFeatures
+from lwrefinenet.models.full_refinenet import FullRefineNetDecoder
 from lwrefinenet.models.multitask import MultiTaskRefineNet, beginning_small, canonical_tasks
 from lwrefinenet.models.refinenet import LightWeightRefineNet, RefineNet, RefineNetDecoder, depthwise1x1
 
@@ -92,6 +93,21 @@ def rf_lw(
     return LightWeightRefineNet(features, decoder, num_classes, input_scale=input_scale)
 
 
+def rf_resnet50(num_classes: int = 21) -> LightWeightRefineNet:
+    """The full RefineNet on ResNet-50: 99.1 M parameters at 21 classes."""
+    return _full_resnet("resnet50", num_classes)
+
+
+def rf_resnet101(num_classes: int = 21) -> LightWeightRefineNet:
+    """The full RefineNet on ResNet-101, as published: 118.1 M parameters at 21 classes."""
+    return _full_resnet("resnet101", num_classes)
+
+
+def rf_resnet152(num_classes: int = 21) -> LightWeightRefineNet:
+    """The full RefineNet on ResNet-152: 133.7 M parameters at 21 classes."""
+    return _full_resnet("resnet152", num_classes)
+
+
 def mt_lw_mobilenetv2(num_classes: int = 40, *, tasks: Sequence[str] = ("segmentation", "depth")) -> MultiTaskRefineNet:
     """The multi-task network as published: 3.1 M parameters at 40 classes, with depth or with depth and normals."""
     backbone = MobileNetV2Features()
@@ -141,6 +157,11 @@ def _published_resnet(backbone: str, num_classes: int) -> LightWeightRefineNet:
     return LightWeightRefineNet(features, decoder, num_classes)
 
 
+def _full_resnet(backbone: str, num_classes: int) -> LightWeightRefineNet:
+    features = TimmFeatures(backbone)
+    return LightWeightRefineNet(features, FullRefineNetDecoder(features.channels), num_classes)
+
+
 MODELS: dict[str, Callable[..., RefineNet]] = {
     "rf_lw_resnet50": rf_lw_resnet50,
     "rf_lw_resnet101": rf_lw_resnet101,
@@ -152,6 +173,9 @@ MODELS: dict[str, Callable[..., RefineNet]] = {
     "rf_lw_nano_mobilenetv2": rf_lw_nano_mobilenetv2,
     "rf_lw_nano_efficientnet_lite0": rf_lw_nano_efficientnet_lite0,
     "rf_lw": rf_lw,
+    "rf_resnet50": rf_resnet50,
+    "rf_resnet101": rf_resnet101,
+    "rf_resnet152": rf_resnet152,
     "mt_lw_mobilenetv2": mt_lw_mobilenetv2,
     "mt_lw_efficientnet_lite0": mt_lw_efficientnet_lite0,
     "mt_lw": mt_lw,
