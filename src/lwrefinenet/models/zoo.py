@@ -11,6 +11,7 @@ from lwrefinenet.errors import UsageError
 from lwrefinenet.models.backbones import MobileNetV2Features, TimmFeatures
 from lwrefinenet.models.full_refinenet import FullRefineNetDecoder
 from lwrefinenet.models.multitask import MultiTaskRefineNet, beginning_small, canonical_tasks
+from lwrefinenet.models.nasnet import NasNetMobileFeatures
 from lwrefinenet.models.refinenet import LightWeightRefineNet, RefineNet, RefineNetDecoder, depthwise1x1
 
 
@@ -34,6 +35,15 @@ def rf_lw_mobilenetv2(num_classes: int = 21) -> LightWeightRefineNet:
     backbone = MobileNetV2Features()
     decoder = RefineNetDecoder(backbone.channels, level_sizes=(2, 2, 1, 1))
     return LightWeightRefineNet(backbone, decoder, num_classes)
+
+
+def rf_lw_nasnet_mobile(num_classes: int = 21) -> LightWeightRefineNet:
+    """RF-LW-NASNet-Mobile, of the paper but never published: NASNet-A mobile under the light-weight decoder.
+
+    UsageError where pytorchcv, which has the backbone, is not installed.
+    """
+    backbone = NasNetMobileFeatures()
+    return LightWeightRefineNet(backbone, RefineNetDecoder(backbone.channels), num_classes)
 
 
 def rf_lw_efficientnet_lite0(num_classes: int = 21, *, decoder_channels: int = 256) -> LightWeightRefineNet:
@@ -167,6 +177,7 @@ MODELS: dict[str, Callable[..., RefineNet]] = {
     "rf_lw_resnet101": rf_lw_resnet101,
     "rf_lw_resnet152": rf_lw_resnet152,
     "rf_lw_mobilenetv2": rf_lw_mobilenetv2,
+    "rf_lw_nasnet_mobile": rf_lw_nasnet_mobile,
     "rf_lw_efficientnet_lite0": rf_lw_efficientnet_lite0,
     "rf_lw_efficientnet_lite1": rf_lw_efficientnet_lite1,
     "rf_lw_efficientnet_lite2": rf_lw_efficientnet_lite2,
