@@ -1,13 +1,15 @@
-"""Write what follows from code and results: docs/recipe.md from the fields of a recipe, the tables of README and docs/deploy.md.
+"""Write what follows from code and results: docs/recipe.md from the fields of a recipe, the tables of README and other pages.
 
 python scripts/make_docs.py
 """
 
 import json
+import tomllib
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from lwrefinenet import weights
 from lwrefinenet.files import write_atomically
 from lwrefinenet.training.recipe import Recipe
 from lwrefinenet.training.recipe_values import to_toml
@@ -16,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 RECIPE_FIELDS = ROOT / "docs" / "recipe.md"
 README, SPEED = ROOT / "README.md", ROOT / "results" / "inference.json"
 DEPLOY, CURVE = ROOT / "docs" / "deploy.md", ROOT / "results" / "nano_curve.json"
+NETWORKS, SIZES = ROOT / "docs" / "networks.md", ROOT / "results" / "networks.json"
+PUBLISHED = ROOT / "scripts" / "published_networks.toml"
 TABLE_ENDS = "<!-- end -->"
 LEDGER = ("decode", "prepare", "network", "tail", "colour")
 HEAD = """# The fields of a recipe
@@ -84,6 +88,56 @@ def curve_table(result: dict[str, Any]) -> str:
     return "\n".join(rows) + "\n"
 
 
+def sizes_table(result: dict[str, Any], published: dict[str, Any]) -> str:
+    """Ours beside the published sizes, as Markdown; result: of scripts/measure_networks.py."""
+    rows = [
+        "| network | parameters | published, M | G multiply-adds, 512x512 | published | 625x468 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for label, found in result["networks"].items():
+        stated = published.get(label, {})
+        small, large = (found["multiply_adds"][size] / 1e9 for size in ("512x512", "625x468"))
+        ours, theirs = f"{found['parameters']:,}", stated.get("parameters", "")
+        rows.append(
+            f"| {_label(label)} | {ours} | {theirs} | {small:.2f} | {stated.get('multiply_adds', '')} | {large:.2f} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def scores_table(result: dict[str, Any], published: dict[str, Any]) -> str:
+    """Published scores and what became of the checkpoints, beside the weights of the package, as Markdown."""
+    kinds = ("voc", "person_part", "context", "nyu", "weights")
+    rows = [
+        "| network | VOC val / test | Person-Part | Context | NYUv2 | published weights | ours |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for label, found in result["networks"].items():
+        stated, ours = published.get(label, {}), _shipped(found["network"], found["arguments"].get("tasks"))
+        if stated or ours:
+            cells = [_label(label), *(stated.get(kind, "") for kind in kinds), "<br>".join(ours)]
+            rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _label(label: str) -> str:
+    name, comma, rest = label.partition(",")
+    return f"`{name}`{comma}{rest}"
+
+
+def _shipped(network: str, tasks: list[str] | None) -> list[str]:
+    """The weights in the package for this network, each with its score, on test where it has one."""
+    found = []
+    for name in weights.SHIPPED:
+        meta = weights.read_meta(name)
+        if meta.network == network and meta.arguments.get("tasks") == tasks:
+            scores = {
+                score.protocol.partition(",")[0]: score.value for score in meta.scores if score.metric == "mean_iou"
+            }
+            data = next((data for data in scores if data.endswith(" test")), next(iter(scores), None))
+            found.append(f"`{name}`" + (f": {100 * scores[data]:.1f} % on {data}" if data else ""))
+    return found
+
+
 def with_table(page: str, begins: str, table: str) -> str:
     """The page with a new table between the mark where it begins and the next mark where it ends."""
     before, begun, rest = page.partition(begins)
@@ -97,10 +151,16 @@ def pages() -> dict[Path, str]:
     """Every page that is written, with its whole text."""
     speed = speed_table(json.loads(SPEED.read_text()))
     curve = curve_table(json.loads(CURVE.read_text()))
+    sizes, published = json.loads(SIZES.read_text()), tomllib.loads(PUBLISHED.read_text())
+    networks = with_table(
+        NETWORKS.read_text(), "<!-- sizes written by scripts/make_docs.py -->\n", sizes_table(sizes, published)
+    )
+    networks = with_table(networks, "<!-- scores written by scripts/make_docs.py -->\n", scores_table(sizes, published))
     return {
         RECIPE_FIELDS: recipe_page(),
         README: with_table(README.read_text(), "<!-- written by make bench -->\n", speed),
         DEPLOY: with_table(DEPLOY.read_text(), "<!-- written by scripts/make_docs.py -->\n", curve),
+        NETWORKS: networks,
     }
 
 

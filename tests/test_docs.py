@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from lwrefinenet.cli.data_convert import Format
 from lwrefinenet.data.benchmarks import cityscapes, nyu, pascal
 from lwrefinenet.data.layouts import READERS
+from lwrefinenet.models.zoo import MODELS, needs_backbone
 from lwrefinenet.runtimes.scales import USUAL_SCALES
 from lwrefinenet.training.recipe import Recipe
 from lwrefinenet.training.run_dir import FREE_TO_CHANGE
@@ -19,12 +21,17 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
-def test_pages_are_what_the_script_writes_from_code_and_results():
-    spec = importlib.util.spec_from_file_location("make_docs", ROOT / "scripts" / "make_docs.py")
+def script_named(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
+    return script
+
+
+def test_pages_are_what_the_script_writes_from_code_and_results():
+    script = script_named("make_docs")
     pages = script.pages()
-    assert {path.name for path in pages} == {"recipe.md", "README.md", "deploy.md"}
+    assert {path.name for path in pages} == {"recipe.md", "README.md", "deploy.md", "networks.md"}
     for path, text in pages.items():
         assert path.read_text() == text, f"{path}: run python scripts/make_docs.py"
     assert all(f"| `{entry.name}` |" in pages[script.RECIPE_FIELDS] for entry in fields(Recipe))
@@ -49,6 +56,35 @@ def test_the_page_on_training_names_every_recipe_and_free_field():
 
 def result(name):
     return json.loads((ROOT / "results" / f"{name}.json").read_text())
+
+
+def test_the_stored_sizes_are_those_of_the_networks():
+    script, stored = script_named("measure_networks"), result("networks")["networks"]
+    assert set(stored) == set(script.NETWORKS)
+    for label in ("rf_lw_mobilenetv2", "rf_lw_nano_mobilenetv2", "rf_lw_nasnet_mobile", "mt_lw_mobilenetv2, 3 tasks"):
+        assert script.size_of(label) == stored[label]
+
+
+def test_every_network_with_a_size_of_its_own_is_measured_and_the_published_ones_are_as_published():
+    script = script_named("make_docs")
+    stored, published = result("networks")["networks"], tomllib.loads(script.PUBLISHED.read_text())
+    assert {found["network"] for found in stored.values()} == {name for name in MODELS if not needs_backbone(name)}
+    assert set(published) <= set(stored)
+    for label in ("rf_lw_resnet50", "rf_lw_resnet101", "rf_lw_mobilenetv2"):
+        found, stated = stored[label], published[label]
+        digits = len(stated["multiply_adds"].partition(".")[2])
+        assert round(found["multiply_adds"]["512x512"] / 1e9, digits) == float(stated["multiply_adds"])
+        assert round(found["parameters"] / 1e6, digits) == float(stated["parameters"])
+
+
+def test_the_readme_states_the_networks_sizes_at_21_classes():
+    readme, widths = (
+        (ROOT / "README.md").read_text(),
+        {"rf_lw_nano_mobilenetv2": 48, "rf_lw_nano_efficientnet_lite0": 64},
+    )
+    for label, found in result("networks")["networks"].items():
+        fewer = (40 - 21) * (9 * widths.get(label, 256) + 1)  # of the head
+        assert f"{found['parameters'] - fewer:,}" in readme or label.endswith("3 tasks"), label
 
 
 def test_the_stated_speeds_are_the_measured_ones():

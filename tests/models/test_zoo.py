@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lwrefinenet.benchmark.subjects import multiply_adds
 from lwrefinenet.errors import UsageError
 from lwrefinenet.models.zoo import MODELS, create_model
 
@@ -70,6 +71,37 @@ def test_published_multi_task_counts(num_classes, tasks, parameters, tensors, en
     assert sum(parameter.numel() for parameter in model.backbone.parameters()) == 1_812_800
     assert len(list(model.parameters())) == tensors
     assert len(model.state_dict()) == entries
+
+
+@pytest.mark.parametrize(
+    ("name", "num_classes", "at_625x468", "at_512x512"),
+    [
+        ("rf_lw_resnet50", 7, 36.021, 31.449),
+        ("rf_lw_resnet50", 21, 36.614, 31.977),
+        ("rf_lw_resnet50", 40, 37.418, 32.695),
+        ("rf_lw_resnet50", 60, 38.264, 33.450),
+        ("rf_lw_resnet101", 40, 60.146, 52.089),
+        ("rf_lw_resnet152", 40, 82.719, 71.484),
+        ("rf_lw_mobilenetv2", 21, 9.716, 8.584),
+        ("rf_lw_mobilenetv2", 40, 10.521, 9.301),
+        ("rf_resnet101", 21, 298.307, 262.899),
+        ("mt_lw_mobilenetv2", 40, 5.776, 5.069),
+        ("mt_lw_mobilenetv2", 6, 4.337, 3.786),
+        ("mt_lw_mobilenetv2", 46, 6.030, 5.296),
+    ],
+)
+def test_published_multiply_adds(name, num_classes, at_625x468, at_512x512):
+    with torch.device("meta"):
+        model = create_model(name, num_classes).eval()
+    assert multiply_adds(model, 468, 625) / 1e9 == pytest.approx(at_625x468, abs=0.0005)
+    assert multiply_adds(model, 512, 512) / 1e9 == pytest.approx(at_512x512, abs=0.0005)
+
+
+def test_published_multiply_adds_of_three_tasks():
+    with torch.device("meta"):
+        model = create_model("mt_lw_mobilenetv2", 40, tasks=["segmentation", "depth", "normals"]).eval()
+    sizes = [(468, 625), (512, 512), (480, 640)]
+    assert [round(multiply_adds(model, *size) / 1e9, 3) for size in sizes] == [5.907, 5.186, 6.078]
 
 
 def test_lite0_stays_in_the_size_class_of_mobilenetv2_with_a_narrow_decoder():

@@ -47,12 +47,18 @@ class Subject:
         chosen = next((score for score in stated if score.protocol.partition(",")[0].endswith(" test")), stated[0])
         return {"score": chosen.value, "score_protocol": chosen.protocol.partition(",")[0]}
 
-    @torch.inference_mode()
     def macs(self, height: int, width: int) -> int:
-        """Multiplications with addition for one picture, of convolutions and products of matrices."""
-        with FlopCounterMode(display=False) as counter:
-            self.model(torch.zeros(1, 3, height, width))
-        return int(counter.get_total_flops()) // 2
+        """As `multiply_adds`."""
+        return multiply_adds(self.model, height, width)
+
+
+@torch.inference_mode()
+def multiply_adds(model: nn.Module, height: int, width: int) -> int:
+    """Multiplications with addition for one picture, of convolutions and products of matrices; at once on the device "meta"."""
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, height, width, device=device))
+    return int(counter.get_total_flops()) // 2
 
 
 def open_subject(name: str) -> Subject:
