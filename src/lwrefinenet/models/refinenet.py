@@ -4,10 +4,10 @@ V. Nekrasov, C. Shen, I. Reid, "Light-Weight RefineNet for Real-Time Semantic Se
 the original RefineNet: G. Lin, A. Milan, C. Shen, I. Reid, CVPR 2017 (arXiv:1611.06612).
 
 Shapes: N pictures, C channels, H x W pixels.  Features come fine to coarse, at 1/4, 1/8, 1/16 and 1/32 of the picture;
-the decoder walks them coarse to fine. No convolution of the decoder has a bias or a batch norm; the head has a bias.
+the decoder walks them coarse to fine. No convolution of the light-weight decoder has a bias or a batch norm; the head has a bias.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import TypeVar
@@ -103,8 +103,8 @@ class Cascade(nn.Module):
 
     def __init__(
         self,
-        levels: Iterable["RefineNetLevel"],
-        handovers: Iterable[nn.Conv2d],
+        levels: Sequence["RefineNetLevel"],
+        handovers: Sequence[nn.Conv2d],
         *,
         level_sizes: Sequence[int],
         out_channels: int,
@@ -160,7 +160,7 @@ class RefineNetDecoder(Cascade):
         coarse_to_fine = grouped(list(reversed(feature_channels)), level_sizes)
         levels = [
             RefineNetLevel(
-                (adaptation(wide, width, depth=2 if stacked_adaptation and coarser else 1) for wide in level_channels),
+                [adaptation(wide, width, depth=2 if stacked_adaptation and coarser else 1) for wide in level_channels],
                 activation(),
                 ChainedResidualPooling(width, length, chain),
                 dropout=dropout if coarser < 2 else 0.0,
@@ -188,7 +188,7 @@ class RefineNetLevel(Fusible):
 
     def __init__(
         self,
-        adapt: Iterable[nn.Module],
+        adapt: Sequence[nn.Module],
         activation: nn.Module,
         pooling: nn.Module,
         output: nn.Module | None = None,
