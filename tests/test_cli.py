@@ -126,7 +126,11 @@ def test_predict_goes_on_after_a_bad_file_and_ends_with_1(run, tmp_path, picture
         (["benchmark", "rf_lw_resnet5", "--train"], 2, "no network is named 'rf_lw_resnet5'"),
         (["benchmark", "--train", "--size", "500"], 2, "--size '500': expected WIDTHxHEIGHT"),
         (["benchmark", "--loader", "--recipe", "nowhere.toml", "--data", "."], 2, "nowhere.toml: no readable recipe"),
-        (["import", "PICTURE", "--network", "resnet", "--dataset", "voc", "-o", "x.safetensors"], 2, "rf_lw_resnet50"),
+        (
+            ["import", "PICTURE", "--network", "rf_lw_resnet", "--dataset", "voc", "-o", "x.safetensors"],
+            2,
+            "rf_lw_resnet50",
+        ),
     ],
 )
 def test_what_goes_wrong_is_one_sentence_and_an_exit_code(
