@@ -94,7 +94,7 @@ def untrained_score(data: Path) -> float:
 
 def score(predictor: Predictor, data: Path) -> float:
     """Mean IoU on val."""
-    return evaluate(predictor.predict_mask, open_dataset(data, "val"), labels=predictor.meta.labels).mean_iou
+    return evaluate(predictor.predict_maps, open_dataset(data, "val"), labels=predictor.meta.labels).mean_iou
 
 
 def right_share(folder: Path) -> float:

@@ -111,5 +111,5 @@ def test_the_stated_score_is_repeated_on_the_data(shared_data, name):
 
     predictor = Predictor.from_weights(name, device="cpu")
     dataset = open_dataset(shared_data / DATA[name.partition(".")[2]], "test")
-    found = evaluate(predictor.predict_mask, dataset, labels=predictor.meta.labels)
+    found = evaluate(predictor.predict_maps, dataset, labels=predictor.meta.labels)
     assert found.mean_iou == pytest.approx(result(name, "test")["mean_iou"], abs=1e-3)

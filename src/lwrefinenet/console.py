@@ -81,7 +81,7 @@ def prediction_report(result: FileResult, weights: str) -> None:
     steps = "  ".join(f"{step} {1000 * seconds:.0f} ms" for step, seconds in result.timings.items())
     console.print(f"{steps}  (all {1000 * sum(result.timings.values()):.0f} ms)")
     for kind, path in result.outputs.items():
-        console.print(f"{kind:8} {escape(str(path))}")
+        console.print(f"{kind:{max(8, *map(len, result.outputs))}} {escape(str(path))}")
 
 
 def networks_table() -> Table:

@@ -1,6 +1,6 @@
 """Streaming metrics: one confusion matrix over a whole set, and every number with the protocol that makes it comparable."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,8 +8,10 @@ import numpy as np
 
 from lwrefinenet.data.dataset import LabelledPictures
 from lwrefinenet.data.unlabelled import UnlabelledPictures
+from lwrefinenet.dense_metrics import DepthErrors, NormalErrors
 from lwrefinenet.errors import DataError
 from lwrefinenet.labels import LabelSet
+from lwrefinenet.predict import Maps
 
 
 class ConfusionMatrix:
@@ -78,12 +80,18 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of one network on one split. per_class_iou: class name -> IoU 0-1, None for a class that never occurs."""
+    """The scores of one network on one split.
+
+    per_class_iou: class name -> IoU 0-1, None for a class that never occurs.
+    depth, normals: as `dense_metrics` names them; None where the network does not give them, or the split does not hold them.
+    """
 
     protocol: Protocol
     mean_iou: float
     pixel_accuracy: float
     per_class_iou: dict[str, float | None]
+    depth: dict[str, float] | None = None
+    normals: dict[str, float] | None = None
 
     @property
     def absent(self) -> list[str]:
@@ -92,14 +100,16 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in a JSON file, the protocol in full."""
-        return {**asdict(self), "absent_classes": self.absent}
+        values = {**asdict(self), "absent_classes": self.absent}
+        return {name: value for name, value in values.items() if name not in ("depth", "normals") or value is not None}
 
 
 def evaluate(
-    predict: Callable[[np.ndarray], np.ndarray],
+    predict: Callable[[np.ndarray], Maps],
     dataset: LabelledPictures,
     *,
     labels: LabelSet,
+    tasks: Sequence[str] = ("segmentation",),
     resize: str = "bilinear",
     scales: str = "single scale, no flip",
     keep: Callable[[int, np.ndarray], None] = lambda index, mask: None,
@@ -109,7 +119,8 @@ def evaluate(
 ) -> Evaluation:
     """Score a network on every picture of a split, at the pictures' own size.
 
-    predict: (H, W, 3) uint8 RGB -> (H, W) uint8 class indices, for example `Predictor.predict_mask`.
+    predict: (H, W, 3) uint8 RGB -> what the network says of each pixel, for example `Predictor.predict_maps`.
+    tasks: what it gives; depth and normals are scored on the pictures that hold them.
     labels: the classes that the network knows; DataError where they are not the data set's, or the masks hold no class at all.
     resize: how the network's logits are resized, and scales: at which scales and in which parts it sees a picture
     (`Predictor.views`); both for the protocol.  keep: is given the index and the predicted mask of each picture.
@@ -117,17 +128,21 @@ def evaluate(
     share, gather: of several processes, this one's (number, count), and what gives each of them every one's counts.
     """
     check_same_classes(labels, dataset)
-    matrix = ConfusionMatrix(len(labels), dataset.labels.ignore_index)
+    matrix, depth, normals = ConfusionMatrix(len(labels), dataset.labels.ignore_index), DepthErrors(), NormalErrors()
     sizes: set[tuple[int, ...]] = set()
     for index in progress(range(share[0], len(dataset), share[1])):
-        pixels, target = dataset[index]
-        predicted = predict(pixels)
-        matrix.update(predicted, target)
-        keep(index, predicted)
-        sizes.add(target.shape)
-    parts = gather((matrix.counts, sizes))
-    matrix.counts = np.sum([counts for counts, _ in parts], axis=0)
-    sizes = set().union(*(found for _, found in parts))
+        truth = dataset.labelled(index, tasks)
+        maps = predict(truth.pixels)
+        matrix.update(maps.mask, truth.mask)
+        if maps.depth is not None and truth.depth is not None:
+            depth.update(maps.depth, truth.depth)
+        if maps.normals is not None and truth.normals is not None:
+            normals.update(maps.normals, truth.normals)
+        keep(index, maps.mask)
+        sizes.add(truth.mask.shape)
+    parts = gather((matrix.counts, depth.sums, normals.sums, sizes))
+    matrix.counts, depth.sums, normals.sums = (np.sum([part[i] for part in parts], axis=0) for i in range(3))
+    sizes = set().union(*(part[3] for part in parts))
     if not matrix.counts.any():
         raise DataError(
             f"{dataset.name} {dataset.split}: not one pixel of its masks has a class, so there is no score; take another split."
@@ -149,6 +164,8 @@ def evaluate(
             name: None if np.isnan(iou) else float(iou)
             for name, iou in zip(labels.class_names, matrix.per_class_iou, strict=True)
         },
+        depth=depth.scores,
+        normals=normals.scores,
     )
 
 

@@ -191,6 +191,12 @@ def coloured(
     return np.asarray(_indexed(mask, palette, ignore_index).convert("RGB"))
 
 
+def encode_depth(depth: NDArray[np.float32]) -> bytes:
+    """(H, W) metres as a grey PNG of 16 bits in millimetres, 65535 for what is beyond."""
+    millimetres = np.rint(depth * np.float32(1000)).clip(0, 65535).astype(np.uint16)
+    return _encoded(PIL.Image.fromarray(millimetres), "PNG", compress_level=1)
+
+
 def _indexed(mask: NDArray[np.uint8], palette: Sequence[tuple[int, int, int]], ignore_index: int) -> PIL.Image.Image:
     image = PIL.Image.fromarray(np.ascontiguousarray(mask))
     image.putpalette(colour_table(palette, ignore_index).tobytes())

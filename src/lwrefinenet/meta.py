@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from lwrefinenet.labels import LabelSet
 from lwrefinenet.preprocess import Preprocess
+from lwrefinenet.tasks import Channels
 
 SCHEMA_VERSION = 1
 
@@ -50,6 +51,11 @@ class WeightsMeta:
     def tasks(self) -> tuple[str, ...]:
         """What the network gives, in this order."""
         return tuple(self.arguments.get("tasks", ("segmentation",)))
+
+    @property
+    def channels(self) -> Channels:
+        """How the network's results lie one above the other."""
+        return Channels(len(self.labels), self.tasks)
 
     def to_json(self) -> str:
         """One JSON object; `from_json` gives the same WeightsMeta again."""

@@ -17,7 +17,7 @@ from lwrefinenet import visualize
 from lwrefinenet.device import resolve_device
 from lwrefinenet.errors import ImageError, UsageError
 from lwrefinenet.files import write_atomically
-from lwrefinenet.images import MAX_PIXELS, Picture, as_stored, encode_mask, read_picture, upright
+from lwrefinenet.images import MAX_PIXELS, Picture, as_stored, encode_depth, encode_mask, read_picture, upright
 from lwrefinenet.labels import LabelSet
 from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.runtimes.choose import open_network
@@ -25,6 +25,7 @@ from lwrefinenet.runtimes.network import Network
 from lwrefinenet.runtimes.pytorch_runtime import PyTorchNetwork
 from lwrefinenet.runtimes.scales import USUAL_SCALES, MultiScaleNetwork
 from lwrefinenet.runtimes.tiles import USUAL_TILE, USUALLY_WHOLE, TiledNetwork, check_tile
+from lwrefinenet.tasks import AT_FULL_SIZE
 from lwrefinenet.upsample import RESIZES, labels_at
 
 logger = logging.getLogger("lwrefinenet")
@@ -33,10 +34,23 @@ ONE_VIEW = "single scale, no flip"
 
 
 @dataclass(frozen=True, eq=False)
+class Maps:
+    """What a network says of each pixel.
+
+    mask: (H, W) class indices.  depth: (H, W) float32 metres.  normals: (H, W, 3) float32 unit vectors (right, towards the camera,
+    down, as a person sees the picture).  None for what the network does not give.
+    """
+
+    mask: NDArray[np.uint8]
+    depth: NDArray[np.float32] | None = None
+    normals: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Segmentation:
     """What a network sees in a picture.
 
-    mask: (H, W) class indices, aligned with the picture as it lies in its file.
+    mask, depth, normals: as in `Maps`, aligned with the picture as it lies in its file.
     picture: what was predicted, upright.  timings: seconds by step: decode, prepare, network, upsample+argmax.
     """
 
@@ -44,6 +58,8 @@ class Segmentation:
     labels: LabelSet
     picture: Picture
     timings: dict[str, float] = field(default_factory=dict)
+    depth: NDArray[np.float32] | None = None
+    normals: NDArray[np.float32] | None = None
 
     def shares(self) -> dict[str, float]:
         """The share of all pixels (0-1) of each class found, largest first."""
@@ -58,6 +74,25 @@ class Segmentation:
         """Picture, mask and overlay side by side over a legend, (H', W', 3) RGB, upright for the eye."""
         mask = upright(self.mask, self.picture.orientation)
         return visualize.contact_sheet(self.picture.pixels, mask, self.labels)
+
+    def depth_picture(self) -> NDArray[np.uint8]:
+        """The depth in colours over a scale bar, (H', W, 3) RGB, upright for the eye; UsageError where the network gives none."""
+        return visualize.depth_picture(upright(self._given("depth", self.depth), self.picture.orientation))
+
+    def normals_picture(self) -> NDArray[np.uint8]:
+        """The normals as colours, (H, W, 3) RGB, upright for the eye; UsageError where the network gives none."""
+        return visualize.normal_colours(upright(self._given("normals", self.normals), self.picture.orientation))
+
+    def encoded_depth(self) -> bytes:
+        """The depth as a grey PNG of 16 bits, in millimetres (65.535 m at most); UsageError where the network gives none."""
+        return encode_depth(self._given("depth", self.depth))
+
+    def _given(self, task: str, values: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        if values is None:
+            raise UsageError(
+                f"the network gives no {task}; take weights of several tasks, such as mt_lw_efficientnet_lite0.nyu."
+            )
+        return values
 
     def encoded(self) -> bytes:
         """The mask as an indexed PNG with the palette."""
@@ -120,8 +155,8 @@ class Predictor:
             network = TiledNetwork(network, tile)
         if tta is not False:
             scales = USUAL_SCALES if tta is True else tuple(tta)
-            network = MultiScaleNetwork(network, scales)
-            large = MultiScaleNetwork(large, scales) if large else None
+            network = MultiScaleNetwork(network, meta.channels, scales)
+            large = MultiScaleNetwork(large, meta.channels, scales) if large else None
         return cls(network, meta, resize=resize, large=large)
 
     @classmethod
@@ -147,7 +182,7 @@ class Predictor:
         picture = read_picture(source, max_pixels=max_pixels)
         clock.lap("decode")
         try:
-            mask = self._mask(picture.pixels, clock)
+            maps = self._maps(picture.pixels, clock)
         except torch.OutOfMemoryError as error:
             height, width = picture.pixels.shape[:2]
             name = source if isinstance(source, str | Path) else "the given picture"
@@ -155,17 +190,27 @@ class Predictor:
                 f"{name}: {width}x{height} pixels do not fit into the memory of {self.network.device}; "
                 "give --tile 1024, or --device cpu."
             ) from error
-        return Segmentation(as_stored(mask, picture.orientation), self.meta.labels, picture, clock.laps)
+        mask = as_stored(maps.mask, picture.orientation)
+        dense = {
+            task: as_stored(values, picture.orientation)
+            for task, values in (("depth", maps.depth), ("normals", maps.normals))
+            if values is not None
+        }
+        return Segmentation(mask, self.meta.labels, picture, clock.laps, **dense)
 
     def predict_mask(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """pixels: (H, W, 3) uint8 RGB, upright.  Returns (H, W) uint8 class indices."""
-        return self._mask(pixels, _Clock(self.network.device))
+        return self.predict_maps(pixels).mask
+
+    def predict_maps(self, pixels: NDArray[np.uint8]) -> Maps:
+        """pixels: (H, W, 3) uint8 RGB, upright.  Returns everything that the network says of them."""
+        return self._maps(pixels, _Clock(self.network.device))
 
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
         """images: (N, H, W, 3) uint8 RGB.  Returns float32 (N, C, ceil(H/4), ceil(W/4)) on the network's device."""
         network = self._network_for(images)
-        return network.logits(network.prepare(images))
+        return self.meta.channels.split(network.logits(network.prepare(images)))["segmentation"]
 
     def _network_for(self, images: Tensor) -> Network:
         scale = max(self.network.scales) if isinstance(self.network, MultiScaleNetwork) else 1
@@ -177,16 +222,18 @@ class Predictor:
         return self.large
 
     @torch.inference_mode()
-    def _mask(self, pixels: NDArray[np.uint8], clock: "_Clock") -> NDArray[np.uint8]:
+    def _maps(self, pixels: NDArray[np.uint8], clock: "_Clock") -> Maps:
         images = torch.from_numpy(pixels)[None]
         network = self._network_for(images)
         prepared = network.prepare(images)
         clock.lap("prepare")
-        logits = network.logits(prepared)
+        results = self.meta.channels.split(network.logits(prepared))
         clock.lap("network")
-        mask: NDArray[np.uint8] = labels_at(logits, pixels.shape[:2], self.resize)[0].cpu().numpy()
+        size = pixels.shape[:2]
+        mask = labels_at(results.pop("segmentation"), size, self.resize)[0].cpu().numpy()
+        dense = {task: AT_FULL_SIZE[task](found, size, self.resize)[0].cpu().numpy() for task, found in results.items()}
         clock.lap("upsample+argmax")
-        return mask
+        return Maps(mask, **dense)
 
 
 class _Clock:

@@ -17,7 +17,7 @@ from lwrefinenet.predict import Predictor, Segmentation
 class FileResult:
     """What became of one input: a segmentation and where it was written, or the error.
 
-    outputs: the files by kind: mask, overlay, sheet.  timings: those of the segmentation, and save.
+    outputs: the files by kind: mask, overlay, sheet, depth, depth colours, normals.  timings: those of the segmentation, and save.
     """
 
     source: Path
@@ -56,6 +56,8 @@ def predict_files(
 ) -> Iterator[FileResult]:
     """Write STEM_mask.png, STEM_overlay.jpg and, if asked for, STEM_sheet.png of each file into the folder `output`.
 
+    Of networks of several tasks also STEM_depth.png (16 bits, millimetres), STEM_depth_colours.png with a scale bar, and
+    STEM_normals.png.
     Yields one FileResult per file as it is done; a file that fails, or whose outputs exist, does not stop the rest.
     Before any work starts: UsageError where two outputs, or an output and an input, would be the same file;
     LwRefineNetError where the folder cannot be written.
@@ -63,6 +65,9 @@ def predict_files(
     endings = {"mask": "mask.png"}
     endings |= {"overlay": "overlay.jpg"} if overlay else {}
     endings |= {"sheet": "sheet.png"} if sheet else {}
+    if "depth" in predictor.meta.tasks:
+        endings |= {"depth": "depth.png"} | ({"depth colours": "depth_colours.png"} if overlay else {})
+    endings |= {"normals": "normals.png"} if "normals" in predictor.meta.tasks else {}
     plan = [
         FileResult(file, {kind: output / f"{file.stem}_{ending}" for kind, ending in endings.items()}) for file in files
     ]
@@ -93,11 +98,19 @@ def _predict_file(predictor: Predictor, planned: FileResult, *, overwrite: bool,
 
 
 def _content(kind: str, segmentation: Segmentation) -> bytes:
-    if kind == "mask":
-        return segmentation.encoded()
-    if kind == "overlay":
-        return encode_picture(segmentation.overlay(), ".jpg")
-    return encode_picture(segmentation.sheet(), ".png")
+    match kind:
+        case "mask":
+            return segmentation.encoded()
+        case "depth":
+            return segmentation.encoded_depth()
+        case "overlay":
+            return encode_picture(segmentation.overlay(), ".jpg")
+        case "depth colours":
+            return encode_picture(segmentation.depth_picture(), ".png")
+        case "normals":
+            return encode_picture(segmentation.normals_picture(), ".png")
+        case _:
+            return encode_picture(segmentation.sheet(), ".png")
 
 
 def _expanded(argument: str) -> list[Path]:

@@ -10,6 +10,10 @@ from lwrefinenet.labels import LabelSet
 
 Pixels = NDArray[np.uint8]
 
+PLASMA = (
+    *((13, 8, 135), (76, 2, 161), (126, 3, 168), (170, 35, 149), (204, 71, 120)),
+    *((230, 108, 92), (248, 149, 64), (253, 197, 39), (240, 249, 33)),
+)
 PAPER = (255, 255, 255)
 INK = (24, 24, 24)
 
@@ -33,6 +37,50 @@ def colourise(mask: Pixels, labels: LabelSet) -> Pixels:
     """(H, W) class indices -> (H, W, 3) palette colours; ignore pixels white."""
     coloured: Pixels = np.take(colour_table(labels.palette, labels.ignore_index), mask, axis=0)  # faster than by index
     return coloured
+
+
+def depth_picture(depth: NDArray[np.float32], *, text_size: int = 16) -> Pixels:
+    """Metres in colours, dark blue near and yellow far, over a scale bar that says which colour is how far.
+
+    depth: (H, W) metres.  Returns (H + 3 text sizes, W, 3).
+    """
+    near, far = (float(limit) for limit in np.percentile(depth, (1, 99)))
+    far = max(far, near + 0.01)
+    return np.vstack([_plasma((depth - near) / (far - near)), _scale_bar(near, far, depth.shape[1], text_size)])
+
+
+def normal_colours(normals: NDArray[np.float32]) -> Pixels:
+    """Unit vectors (right, towards the camera, down) as colours: red to the right, green towards the camera, blue upwards.
+
+    normals: (H, W, 3), 0 where unknown.  Returns (H, W, 3); black where unknown.  As the published code showed and stored them.
+    """
+    known = np.abs(normals).sum(axis=-1, keepdims=True) > 0
+    colours = (normals * (1, 1, -1) + 1) * 127.5
+    shown: Pixels = np.where(known, np.rint(colours), 0).clip(0, 255).astype(np.uint8)
+    return shown
+
+
+def _plasma(values: NDArray[np.float32]) -> Pixels:
+    """0-1 as colours, by straight lines between nine of matplotlib's "plasma" (N. Smith, S. van der Walt, CC0)."""
+    places = np.linspace(0, 1, len(PLASMA))
+    channels = [np.interp(values, places, [colour[c] for colour in PLASMA]) for c in range(3)]
+    colours: Pixels = np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    return colours
+
+
+def _scale_bar(near: float, far: float, width: int, text_size: int) -> Pixels:
+    """(3 text sizes, width, 3): all colours in a row, with the metres of some of them under it."""
+    bar = np.full((3 * text_size, width, 3), PAPER, np.uint8)
+    bar[text_size // 2 : text_size * 3 // 2] = _plasma(np.linspace(0, 1, width, dtype=np.float32))[None]
+    sheet = PIL.Image.fromarray(bar)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=text_size)
+    marks = max(2, min(6, width // (6 * text_size) + 1))
+    for number in range(marks):
+        share = number / (marks - 1)
+        anchor = "l" if number == 0 else "r" if number == marks - 1 else "m"
+        text = f"{near + share * (far - near):.1f} m"
+        draw.text((share * (width - 1), 2.9 * text_size), text, fill=INK, font=font, anchor=f"{anchor}b")
+    return np.array(sheet)
 
 
 def class_shares(mask: Pixels, labels: LabelSet) -> dict[str, float]:

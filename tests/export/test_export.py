@@ -109,9 +109,9 @@ def test_a_file_of_somebody_else_beside_it_is_not_overwritten_unasked(tmp_path, 
 
 def test_logits_that_are_not_numbers_are_no_small_difference(tmp_path):
     def broken(image):
-        return torch.zeros(image.shape[:3], dtype=torch.uint8), torch.full((1, 3, 8, 8), float("nan"))
+        return {"mask": torch.zeros(image.shape[:3], dtype=torch.uint8)}, torch.full((1, 3, 8, 8), float("nan"))
 
-    found = measure(broken, build_tiny(), TINY_META.preprocess, [np.zeros((32, 32, 3), np.uint8)], "fp32", [(32, 32)])
+    found = measure(broken, build_tiny(), TINY_META, [np.zeros((32, 32, 3), np.uint8)], "fp32", [(32, 32)])
     assert found.logit_difference == float("inf")
 
 
@@ -128,15 +128,15 @@ def test_what_was_there_stays_when_a_new_export_fails(tmp_path, tiny_file, broke
 def test_the_gate_looks_at_the_mask_that_others_will_see_and_not_only_at_logits():
     """The tail of the graph may be wrong while its logits are right."""
     model = build_tiny()
-    deployable = Deployable(model, TINY_META.preprocess)
+    deployable = Deployable(model, TINY_META.preprocess, TINY_META.channels)
 
     def shifted(image):
         with torch.inference_mode():
             mask, logits = deployable(image)
-        return mask.roll(8, dims=2), logits
+        return {"mask": mask.roll(8, dims=2)}, logits
 
     picture = np.asarray(Predictor.from_model(model, TINY_META, "cpu")(EXAMPLE).picture.pixels)
-    parity = measure(shifted, model, TINY_META.preprocess, [picture], "fp32")
+    parity = measure(shifted, model, TINY_META, [picture], "fp32")
     assert parity.relative_difference < 1e-4
     assert not parity.holds
 
@@ -159,7 +159,7 @@ def test_it_is_proven_on_the_pictures_that_were_given(tmp_path, tiny_file, monke
     monkeypatch.setattr(
         exporting,
         "measure",
-        lambda run, model, prep, images, *rest: measure(run, model, prep, noted(images), *rest),
+        lambda run, model, meta, images, *rest: measure(run, model, meta, noted(images), *rest),
     )
     export_weights(tiny_file, tmp_path / "t.xml", Format.named("openvino", "fp32"), pictures=[EXAMPLE, EXAMPLE])
     assert len(seen) == 2

@@ -46,7 +46,7 @@ def tiny_file(tmp_path, tiny_model, tiny_meta):
 def made_once(tmp_path_factory):
     """The tiny model as one file of each format."""
     folder = tmp_path_factory.mktemp("exported")
-    deployable = Deployable(build_tiny(), TINY_META.preprocess)
+    deployable = Deployable(build_tiny(), TINY_META.preprocess, TINY_META.channels)
     openvino_runtime.write(openvino_runtime.to_graph(deployable), folder / "tiny.xml", TINY_META, ANY_SIZE)
     onnx_runtime.write(onnx_runtime.to_graph(deployable), folder / "tiny.onnx", TINY_META, ANY_SIZE)
     return folder
@@ -84,7 +84,7 @@ def test_pytorch_openvino_and_onnx_runtime_give_the_same_masks(exported, tiny_fi
 def test_a_graph_takes_every_size_though_what_it_does_depends_on_it(arguments, tiny_meta, runtime):
     torch.manual_seed(0)
     model = create_model("rf_lw", 3, decoder_channels=8, **arguments).eval()
-    deployable = Deployable(model, tiny_meta.preprocess)
+    deployable = Deployable(model, tiny_meta.preprocess, tiny_meta.channels)
     graph = runtime.to_graph(deployable)
     network = runtime.network_of(graph, ANY_SIZE)
     for size in (SIZES[0], SIZES[1], SIZES[-1]):
@@ -96,7 +96,7 @@ def test_a_graph_takes_every_size_though_what_it_does_depends_on_it(arguments, t
         assert found.shape == logits.shape == (1, 3, -(-size[0] // 4), -(-size[1] // 4))
         torch.testing.assert_close(logits, plain, rtol=1e-3, atol=1e-5)
         torch.testing.assert_close(found, logits, rtol=1e-3, atol=1e-4 * float(logits.std().nan_to_num(1)) + 1e-5)
-        whole = runtime.whole(graph, ANY_SIZE)(images)
+        whole = runtime.whole(graph, ANY_SIZE)(images)["mask"]
         assert whole.dtype == torch.uint8
         assert (whole == mask).float().mean() >= 0.9999
 
@@ -221,7 +221,7 @@ def test_a_graph_of_somebody_else_is_refused(exported):
 
 
 def test_a_static_graph_takes_its_size_and_names_another(tmp_path, tiny_model, tiny_meta):
-    deployable = Deployable(tiny_model, tiny_meta.preprocess)
+    deployable = Deployable(tiny_model, tiny_meta.preprocess, tiny_meta.channels)
     export = Export("tiny", "0" * 64, "fp32", (40, 56), "0")
     for runtime, name in ((openvino_runtime, "static.xml"), (onnx_runtime, "static.onnx")):
         runtime.write(runtime.to_graph(deployable, (40, 56)), tmp_path / name, tiny_meta, export)

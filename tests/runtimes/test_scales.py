@@ -8,6 +8,7 @@ from lwrefinenet.predict import Predictor
 from lwrefinenet.runtimes.pytorch_runtime import PyTorchNetwork
 from lwrefinenet.runtimes.scales import USUAL_SCALES, MultiScaleNetwork, resized
 from lwrefinenet.runtimes.tiles import TiledNetwork
+from lwrefinenet.tasks import Channels
 
 
 class MeanColour:
@@ -26,6 +27,10 @@ class MeanColour:
         return F.avg_pool2d(prepared, 4, ceil_mode=True)
 
 
+def multi_scale(network, scales=USUAL_SCALES):
+    return MultiScaleNetwork(network, Channels(3), scales)
+
+
 def noise(height, width, seed=0):
     return torch.randint(256, (1, height, width, 3), generator=torch.Generator().manual_seed(seed)).byte()
 
@@ -33,7 +38,7 @@ def noise(height, width, seed=0):
 def test_the_result_is_the_average_of_all_scales_and_mirror_images_worked_out_plainly(tiny_model, tiny_meta):
     images = noise(66, 93)
     network = PyTorchNetwork(tiny_model, tiny_meta.preprocess, torch.device("cpu"))
-    found = MultiScaleNetwork(network, (0.5, 1.0, 1.5)).logits(images)
+    found = multi_scale(network, (0.5, 1.0, 1.5)).logits(images)
     probabilities = []
     for height, width in ((33, 46), (66, 93), (99, 140)):
         planes = images.permute(0, 3, 1, 2)
@@ -50,7 +55,7 @@ def test_the_result_is_the_average_of_all_scales_and_mirror_images_worked_out_pl
 
 
 def test_a_mirrored_picture_gives_the_mirrored_result(tiny_model, tiny_meta):
-    network = MultiScaleNetwork(PyTorchNetwork(tiny_model, tiny_meta.preprocess, torch.device("cpu")), (0.75, 1.25))
+    network = multi_scale(PyTorchNetwork(tiny_model, tiny_meta.preprocess, torch.device("cpu")), (0.75, 1.25))
     images = noise(64, 96)
     plain = network.network
     torch.testing.assert_close(network.logits(images.flip(2)), network.logits(images).flip(3), rtol=1e-4, atol=1e-4)
@@ -60,7 +65,7 @@ def test_a_mirrored_picture_gives_the_mirrored_result(tiny_model, tiny_meta):
 
 def test_a_symmetric_picture_gives_a_symmetric_result(tiny_model, tiny_meta):
     half = noise(64, 48)
-    network = MultiScaleNetwork(PyTorchNetwork(tiny_model, tiny_meta.preprocess, torch.device("cpu")))
+    network = multi_scale(PyTorchNetwork(tiny_model, tiny_meta.preprocess, torch.device("cpu")))
     found = network.logits(torch.cat([half, half.flip(2)], dim=2))
     torch.testing.assert_close(found, found.flip(3), rtol=1e-4, atol=1e-4)
 
@@ -68,7 +73,7 @@ def test_a_symmetric_picture_gives_a_symmetric_result(tiny_model, tiny_meta):
 def test_one_scale_of_a_network_that_mirrors_gives_the_labels_of_the_network_alone():
     images = noise(40, 52)
     network = MeanColour()
-    once = MultiScaleNetwork(network, (1.0,))
+    once = multi_scale(network, (1.0,))
     expected = network.logits(network.prepare(images)).log_softmax(1)
     torch.testing.assert_close(once.logits(images), expected)
 
@@ -78,13 +83,13 @@ def test_certainty_beyond_float32_stays_finite():
         def logits(self, prepared):
             return super().logits(prepared) * 1000
 
-    found = MultiScaleNetwork(Certain()).logits(noise(32, 32))
+    found = multi_scale(Certain()).logits(noise(32, 32))
     assert found.isfinite().all()
 
 
 def test_every_scale_is_seen_twice_and_said_in_the_name():
     network = MeanColour()
-    wrapped = MultiScaleNetwork(network)
+    wrapped = multi_scale(network)
     wrapped.logits(noise(100, 200))
     assert network.seen[::2] == network.seen[1::2]
     assert network.seen[::2] == [(50, 100), (75, 150), (100, 200), (125, 250), (150, 300), (175, 350)]
@@ -93,24 +98,24 @@ def test_every_scale_is_seen_twice_and_said_in_the_name():
 
 def test_tiles_lie_inside_each_scale():
     network = MeanColour()
-    tiled = MultiScaleNetwork(TiledNetwork(network, 128), (1.0, 1.5))
+    tiled = multi_scale(TiledNetwork(network, 128), (1.0, 1.5))
     found = tiled.logits(noise(128, 200))
     assert max(max(seen) for seen in network.seen) <= 128
     torch.testing.assert_close(
-        found, MultiScaleNetwork(MeanColour(), (1.0, 1.5)).logits(noise(128, 200)), rtol=1e-4, atol=1e-3
+        found, multi_scale(MeanColour(), (1.0, 1.5)).logits(noise(128, 200)), rtol=1e-4, atol=1e-3
     )
 
 
 def test_a_graph_of_one_size_refuses_other_scales_in_a_sentence():
     with pytest.raises(UsageError, match="exported for pictures of 640x480 only and cannot see them at other scales"):
-        MultiScaleNetwork(MeanColour(size=(480, 640)))
-    assert MultiScaleNetwork(MeanColour(size=(32, 48)), (1.0,)).logits(noise(32, 48)).shape == (1, 3, 8, 12)
+        multi_scale(MeanColour(size=(480, 640)))
+    assert multi_scale(MeanColour(size=(32, 48)), (1.0,)).logits(noise(32, 48)).shape == (1, 3, 8, 12)
 
 
 @pytest.mark.parametrize("scales", [(), (0.0,), (1.0, 5.0), (float("nan"),)])
 def test_scales_out_of_range_are_misuse(scales):
     with pytest.raises(UsageError, match="expected one or more numbers from 0.1 to 4"):
-        MultiScaleNetwork(MeanColour(), scales)
+        multi_scale(MeanColour(), scales)
 
 
 def test_pictures_shrink_smoothly_and_keep_their_colours():
@@ -137,7 +142,7 @@ def test_a_predictor_sees_scales_and_says_so(tmp_path, tiny_model, tiny_meta):
     assert usual.network.scales == USUAL_SCALES
     assert usual.views == "scales 0.5 0.75 1 1.25 1.5 1.75, with flip"
     assert own.views == "scales 0.5 1, with flip, in tiles of 128x128"
-    expected = MultiScaleNetwork(plain.network).logits(noise(64, 96))
+    expected = multi_scale(plain.network).logits(noise(64, 96))
     torch.testing.assert_close(usual.logits(noise(64, 96)), expected)
     assert not np.array_equal(usual.predict_mask(pixels), plain.predict_mask(pixels))
 
@@ -153,3 +158,22 @@ def test_large_scales_of_a_picture_are_cut_unasked_on_a_cpu(tmp_path, tiny_model
     assert predictor._network_for(noise(50, 50)) is predictor.network  # 100x100 at scale 2
     assert predictor._network_for(noise(50, 51)) is predictor.large
     assert isinstance(predictor.large.network, TiledNetwork)
+
+
+class Geometry(MeanColour):
+    """Two classes, a depth that is as many metres as the picture is high in hundreds of pixels, and a normal half to the right."""
+
+    def logits(self, prepared):
+        cells = super().logits(prepared)
+        depth = torch.full_like(cells[:, :1], -prepared.shape[2] / 100)
+        normal = torch.tensor([3.0, 4.0, 0.0])[None, :, None, None].expand(1, 3, *cells.shape[2:])
+        return torch.cat([cells[:, :2], depth, normal], dim=1)
+
+
+def test_depth_is_averaged_in_metres_of_the_picture_and_normals_turn_round_in_mirror_images():
+    channels = Channels(2, ("segmentation", "depth", "normals"))
+    found = channels.split(MultiScaleNetwork(Geometry(), channels, (0.5, 1.0)).logits(noise(100, 40)))
+    # 0.5 m of a picture half as large is 0.25 m, 1 m of the picture itself is 1 m
+    assert found["depth"].flatten().unique().tolist() == pytest.approx([0.625])
+    assert found["normals"][0, :, 3, 3].tolist() == pytest.approx([0.0, 0.8, 0.0], abs=1e-6)
+    torch.testing.assert_close(found["segmentation"].exp().sum(1), torch.ones(1, 25, 10))

@@ -85,8 +85,8 @@ def test_training_learns_the_shapes(shapes, tmp_path):
     untrained = create_model("rf_lw", 3, backbone="test_resnet", decoder_channels=32)
     done = run(shapes, tmp_path / "run", recipe(epochs=40, validate_every=40))
     model, meta = weights.load(done.best)
-    before = evaluate(Predictor.from_model(untrained, meta, "cpu").predict_mask, dataset, labels=meta.labels).mean_iou
-    after = evaluate(Predictor.from_model(model, meta, "cpu").predict_mask, dataset, labels=meta.labels).mean_iou
+    before = evaluate(Predictor.from_model(untrained, meta, "cpu").predict_maps, dataset, labels=meta.labels).mean_iou
+    after = evaluate(Predictor.from_model(model, meta, "cpu").predict_maps, dataset, labels=meta.labels).mean_iou
     assert before < 0.35
     assert after > 0.8
 
@@ -196,7 +196,7 @@ def test_the_stated_score_is_that_of_the_file(shapes, tmp_path):
     done = run(shapes, tmp_path / "run", recipe(epochs=1))
     dataset = folder_dataset(shapes, "val")
     model, meta = weights.load(done.best)
-    found = evaluate(Predictor.from_model(model, meta, "cpu").predict_mask, dataset, labels=meta.labels)
+    found = evaluate(Predictor.from_model(model, meta, "cpu").predict_maps, dataset, labels=meta.labels)
     assert meta.scores[0].value == found.mean_iou
 
 

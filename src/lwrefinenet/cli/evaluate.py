@@ -1,6 +1,7 @@
 """`lwrefinenet evaluate`: scores with their protocol."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,6 +55,10 @@ def evaluate(
     tta: TtaOption = False,
     tta_scales: TtaScalesOption = None,
     resize: ResizeOption = Resize.BILINEAR,
+    normals_from_depth: Annotated[
+        bool,
+        typer.Option("--normals-from-depth", help="Score normals by what follows from the depth where a set has none."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
     dump: Annotated[
@@ -66,6 +71,8 @@ def evaluate(
 ) -> None:
     """Score weights on a labelled split: mean IoU, IoU per class, pixel accuracy, with their protocol."""
     pictures = _opened(data, split, published_crop, dump)
+    if normals_from_depth and isinstance(pictures, SegmentationDataset):
+        pictures = replace(pictures, normals_from_depth=True)
     kept = None if dump is None else Dump(dump, pictures, overwrite=overwrite)
     predictor = Predictor.from_weights(
         weights,
@@ -112,9 +119,10 @@ def _predicted(
     labels, total = predictor.meta.labels, len(pictures)
     if isinstance(pictures, SegmentationDataset):
         evaluation = run_evaluation(
-            predictor.predict_mask,
+            predictor.predict_maps,
             pictures,
             labels=labels,
+            tasks=predictor.meta.tasks,
             resize=resize,
             scales=predictor.views,
             keep=kept.write if kept else lambda index, mask: None,

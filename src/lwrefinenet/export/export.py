@@ -7,12 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import Tensor
-
 from lwrefinenet import weights
 from lwrefinenet.errors import UsageError
 from lwrefinenet.export.formats import Format
-from lwrefinenet.export.parity import SIZES, Parity, measure
+from lwrefinenet.export.parity import SIZES, Parity, Run, measure
 from lwrefinenet.files import cannot_write
 from lwrefinenet.images import read_picture
 from lwrefinenet.meta import WeightsMeta
@@ -80,9 +78,7 @@ def export_weights(
         folder.mkdir(parents=True)
         form.write(graph, folder / output.name, meta, export)
         images = (read_picture(path).pixels for path in (pictures or [PICTURE]))
-        parity = measure(
-            _runner(form, folder / output.name, export), model, meta.preprocess, images, precision, _sizes(size)
-        )
+        parity = measure(_runner(form, folder / output.name, export), model, meta, images, precision, _sizes(size))
         parity.check(f"{name_or_path} as {form.name} {precision}")
         export = replace(export, parity=parity.to_dict())
         (folder / "proven").mkdir()  # what was run may still be mapped into memory, and is not written over
@@ -108,7 +104,7 @@ def _sizes(size: tuple[int, int] | None) -> Sequence[tuple[int, int]]:
     return SIZES if size is None else (size,)
 
 
-def _runner(form: Format, path: Path, export: Export) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+def _runner(form: Format, path: Path, export: Export) -> Run:
     """Runs the file as it was written: once to its end, for the mask, and once to the logits."""
     graph = form.read(path)
     whole, network = form.whole(graph, export), form.network(graph, export)

@@ -55,7 +55,7 @@ class Format:
         """The network as a graph of this format, in the precision and for the sizes that `export` says."""
         # OpenVINO keeps float32 arithmetic in the graph and shortens what is stored; ONNX says each type in the graph.
         shortened = self.name == "onnx" and export.precision == "fp16"
-        deployable = Deployable(model, meta.preprocess, torch.float16 if shortened else torch.float32)
+        deployable = Deployable(model, meta.preprocess, meta.channels, torch.float16 if shortened else torch.float32)
         return self.runtime.to_graph(deployable, export.size)
 
     def network(self, graph: Any, export: Export) -> Network:
@@ -63,9 +63,9 @@ class Format:
         network: Network = self.runtime.network_of(graph, export)
         return network
 
-    def whole(self, graph: Any, export: Export) -> Callable[[Tensor], Tensor]:
-        """The graph to its very end, as other programs run it: (1, H, W, 3) uint8 -> (1, H, W) uint8."""
-        run: Callable[[Tensor], Tensor] = self.runtime.whole(graph, export)
+    def whole(self, graph: Any, export: Export) -> Callable[[Tensor], dict[str, Tensor]]:
+        """The graph to its very end, as other programs run it: (1, H, W, 3) uint8 -> `Deployable.outputs` by name."""
+        run: Callable[[Tensor], dict[str, Tensor]] = self.runtime.whole(graph, export)
         return run
 
     def quantisers(self, graph: Any) -> int:

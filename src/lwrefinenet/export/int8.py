@@ -18,7 +18,7 @@ from lwrefinenet.evaluate import ConfusionMatrix, Evaluation, evaluate
 from lwrefinenet.export.formats import Format
 from lwrefinenet.images import read_picture
 from lwrefinenet.meta import WeightsMeta
-from lwrefinenet.predict import Predictor
+from lwrefinenet.predict import Maps, Predictor
 from lwrefinenet.runtimes.exported import Export
 
 # nncf looks for a CUDA that it does not need here.
@@ -114,7 +114,8 @@ def _scorer(form: Format, export: Export, meta: WeightsMeta, guard: Guard) -> Ca
 
     def score(graph: Any) -> Evaluation:
         predict = _at(export.size, Predictor(form.network(graph, export), meta).predict_mask)
-        return evaluate(predict, guard.labelled, labels=meta.labels, resize=resize, progress=guard.progress)
+        masks = lambda pixels: Maps(predict(pixels))  # noqa: E731 - classes alone guard int8
+        return evaluate(masks, guard.labelled, labels=meta.labels, resize=resize, progress=guard.progress)
 
     return score
 
@@ -126,7 +127,7 @@ def _with_accuracy_control(
 
     def mean_iou(model: Any, indices: Iterable[int]) -> tuple[float, None]:
         run = form.whole(model, export)
-        predict = _at(export.size, lambda pixels: run(torch.from_numpy(pixels)[None])[0].numpy())
+        predict = _at(export.size, lambda pixels: run(torch.from_numpy(pixels)[None])["mask"][0].numpy())
         matrix = ConfusionMatrix(len(labelled.labels), labelled.labels.ignore_index)
         for index in indices:
             pixels, target = labelled[index]

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from lwrefinenet.errors import UsageError
 from lwrefinenet.models.refinenet import Cascade, RefineNet, depthwise1x1
-
-TASKS = ("segmentation", "depth", "normals")  # in the order in which they are listed everywhere
+from lwrefinenet.tasks import TASKS, WIDTHS
 
 
 class MultiTaskRefineNet(RefineNet):
@@ -30,7 +29,7 @@ class MultiTaskRefineNet(RefineNet):
         input_scale: float = 1.0,
     ) -> None:
         super().__init__(backbone, decoder, num_classes, input_scale=input_scale)
-        channels = {"segmentation": num_classes, "depth": 1, "normals": 3}
+        channels = {"segmentation": num_classes, **WIDTHS}
         self.heads = nn.ModuleDict({task: _head(decoder.out_channels, channels[task]) for task in tasks})
 
     def heads_by_task(self) -> dict[str, nn.Module]:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from lwrefinenet.models.fuse import children, fold
 from lwrefinenet.preprocess import Preprocess
+from lwrefinenet.tasks import AT_FULL_SIZE, Channels, stacked
 
 EXAMPLE_SIZE = (353, 467)  # odd numbers, so that no rounding of sizes is taken for a constant
 
@@ -13,23 +14,38 @@ EXAMPLE_SIZE = (353, 467)  # odd numbers, so that no rounding of sizes is taken 
 class Deployable(nn.Module):
     """Normalisation, network, upsampling and argmax in one module.
 
-    model: (N, 3, H, W) normalised -> logits at a quarter of the size; a folded copy of it is kept.
+    model: (N, 3, H, W) normalised -> logits at a quarter of the size, or such results by task; a folded copy of it is kept.
+    channels: what of the results belongs to which task.
     precision: of the network's parameters and arithmetic; the picture's and the logits' resizing is float32.
     """
 
-    def __init__(self, model: nn.Module, preprocess: Preprocess, precision: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, model: nn.Module, preprocess: Preprocess, channels: Channels, precision: torch.dtype = torch.float32
+    ) -> None:
         super().__init__()
         self.network = _with_pools_for_every_size(fold(model)).to(precision)
         self.preprocess = preprocess
+        self.channels = channels
         self.precision = precision
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """image: (1, H, W, 3) uint8 RGB.  Returns the mask, (1, H, W) uint8, and the logits that it was made from."""
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What the graph gives, by name: the mask, and further tasks."""
+        return "mask", *self.channels.tasks[1:]
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """image: (1, H, W, 3) uint8 RGB.
+
+        Returns the mask, (1, H, W) uint8, further tasks in their order (depth, (1, H, W) float32 metres; normals, (1, H, W, 3)
+        float32 unit vectors), and last the results that all was made from, (1, all channels, h, w) float32.
+        """
         planes = image.permute(0, 3, 1, 2).contiguous()
-        logits = self.network(self.preprocess(planes).to(self.precision)).float()
+        results = stacked(self.network(self.preprocess(planes).to(self.precision))).float()
         size = (image.shape[1], image.shape[2])
-        resized = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-        return resized.argmax(1).to(torch.uint8), logits
+        by_task = self.channels.split(results)
+        resized = F.interpolate(by_task["segmentation"], size=size, mode="bilinear", align_corners=False)
+        dense = [AT_FULL_SIZE[task](by_task[task], size) for task in self.channels.tasks[1:]]
+        return resized.argmax(1).to(torch.uint8), *dense, results
 
 
 class HalvingAveragePool(nn.Module):

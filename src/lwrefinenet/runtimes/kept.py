@@ -44,7 +44,7 @@ def kept_network(file: Path, precision: str) -> tuple[OpenVINONetwork, WeightsMe
     model, meta = weights.load(file)
     logger.info("Converting %s for OpenVINO, in float32; kept in %s.", file.name, path)
     export = Export(str(file), sha256, "fp32", None, package_version())
-    graph = _proven_graph(Deployable(model, meta.preprocess), export)
+    graph = _proven_graph(Deployable(model, meta.preprocess, meta.channels), export)
     with suppress(OSError):
         _keep(path, graph, meta, export)
     return OpenVINONetwork(graph, export, precision), meta
@@ -53,7 +53,7 @@ def kept_network(file: Path, precision: str) -> tuple[OpenVINONetwork, WeightsMe
 def _proven_graph(deployable: Deployable, export: Export) -> openvino_runtime.Graph:
     noise = torch.randint(256, (1, *CHECKED_SIZE, 3), generator=torch.Generator().manual_seed(0)).byte()
     with torch.inference_mode():
-        _, expected = deployable(noise)
+        *_, expected = deployable(noise)
     try:
         graph = openvino_runtime.to_graph(deployable)
         found = OpenVINONetwork(graph, export, "fp32").logits(noise)

@@ -9,7 +9,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 class Network(Protocol):
-    """Gives logits for pictures.
+    """Gives logits for pictures, and with them what else a network of several tasks says (`tasks.Channels`).
 
     name: of the runtime, the precision and the device, for reports.  device: where the logits are.
     size: (height, width), if it takes pictures of this size only.
@@ -23,4 +23,4 @@ class Network(Protocol):
         """images: (N, H, W, 3) uint8 RGB on the CPU.  Returns what `logits` takes, on the device."""
 
     def logits(self, prepared: Tensor) -> Tensor:
-        """Returns float32 (N, C, ceil(H/4), ceil(W/4)), valid until the next call."""
+        """Returns float32 (N, C, ceil(H/4), ceil(W/4)), valid until the next call; further tasks lie above the classes."""

@@ -63,14 +63,14 @@ def to_graph(deployable: Deployable, size: tuple[int, int] | None = None) -> Gra
             traced,
             (),
             input_names=["image"],
-            output_names=["mask", "logits"],
+            output_names=[*deployable.outputs, "logits"],
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
         )
     assert program is not None
     graph: Graph = program.model_proto
-    del graph.graph.output[1]  # the value stays in the graph, under its name
+    del graph.graph.output[-1]  # the value stays in the graph, under its name
     return graph
 
 
@@ -79,10 +79,15 @@ def network_of(graph: Graph, export: Export) -> ONNXNetwork:
     return ONNXNetwork(graph, export)
 
 
-def whole(graph: Graph, _: Export) -> Callable[[Tensor], Tensor]:
-    """The graph to its very end, as other programs run it: (1, H, W, 3) uint8 -> (1, H, W) uint8."""
+def whole(graph: Graph, _: Export) -> Callable[[Tensor], dict[str, Tensor]]:
+    """The graph to its very end, as other programs run it: (1, H, W, 3) uint8 -> its outputs by name."""
     session = _session(graph)
-    return lambda image: torch.from_numpy(session.run(["mask"], {"image": image.numpy()})[0])
+    names = [output.name for output in session.get_outputs()]
+
+    def run(image: Tensor) -> dict[str, Tensor]:
+        return dict(zip(names, map(torch.from_numpy, session.run(names, {"image": image.numpy()})), strict=True))
+
+    return run
 
 
 def write(graph: Graph, path: Path, meta: WeightsMeta, export: Export) -> list[Path]:

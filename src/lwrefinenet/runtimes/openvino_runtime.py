@@ -78,7 +78,8 @@ class OpenVINONetwork:
 
 
 def to_graph(deployable: Deployable, size: tuple[int, int] | None = None) -> Graph:
-    """The deployable module as an OpenVINO graph: `image` in, `mask` out, the tensor of the logits named `logits`.
+    """The deployable module as an OpenVINO graph: `image` in, `mask` (and `depth`, `normals`) out, the tensor of its results named
+    `logits`.
 
     size: (height, width) for a graph of this size only.
     """
@@ -88,11 +89,12 @@ def to_graph(deployable: Deployable, size: tuple[int, int] | None = None) -> Gra
         warnings.simplefilter("ignore")  # what tracing takes for constants: found by the parity gate if it matters
         graph = ov.convert_model(deployable.eval(), example_input=example, input=[(shape, ov.Type.u8)])
     graph.inputs[0].get_tensor().set_names({"image"})
-    mask, logits = graph.outputs
-    mask.get_tensor().set_names({"mask"})
+    *outputs, logits = graph.outputs
+    for output, name in zip(outputs, deployable.outputs, strict=True):
+        output.get_tensor().set_names({name})
     # Named on the tensor itself, which stays when it is no output any more.
     logits.get_node().input_value(0).get_tensor().set_names({"logits"})
-    return ov.Model([mask], graph.get_parameters(), "lwrefinenet")
+    return ov.Model(outputs, graph.get_parameters(), "lwrefinenet")
 
 
 def network_of(graph: Graph, export: Export) -> OpenVINONetwork:
@@ -100,12 +102,18 @@ def network_of(graph: Graph, export: Export) -> OpenVINONetwork:
     return OpenVINONetwork(graph, export)
 
 
-def whole(graph: Graph | ov.CompiledModel, export: Export) -> Callable[[Tensor], Tensor]:
-    """The graph to its very end, as other programs run it: (1, H, W, 3) uint8 -> (1, H, W) uint8."""
+def whole(graph: Graph | ov.CompiledModel, export: Export) -> Callable[[Tensor], dict[str, Tensor]]:
+    """The graph to its very end, as other programs run it: (1, H, W, 3) uint8 -> its outputs by name."""
     compiled = graph
     if isinstance(graph, ov.Model):
         compiled = _core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": HINTS[export.precision]})
-    return lambda image: torch.from_numpy(compiled([image.numpy()])["mask"].copy())
+    names = [output.get_any_name() for output in compiled.outputs]
+
+    def run(image: Tensor) -> dict[str, Tensor]:
+        found = compiled([image.numpy()])
+        return {name: torch.from_numpy(found[name].copy()) for name in names}
+
+    return run
 
 
 def write(graph: Graph, path: Path, meta: WeightsMeta, export: Export) -> list[Path]:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from lwrefinenet.errors import UsageError
 from lwrefinenet.preprocess import Preprocess
 from lwrefinenet.runtimes.network import PRECISIONS
+from lwrefinenet.tasks import stacked
 
 
 class PyTorchNetwork:
@@ -44,5 +45,4 @@ class PyTorchNetwork:
         return self.preprocess(images).to(self.dtype)
 
     def logits(self, prepared: Tensor) -> Tensor:
-        logits: Tensor = self._forward(prepared)
-        return logits.float()
+        return stacked(self._forward(prepared)).float()

@@ -10,6 +10,7 @@ from torch import Tensor
 from lwrefinenet.errors import UsageError
 from lwrefinenet.runtimes.network import Network
 from lwrefinenet.runtimes.tiles import CELL
+from lwrefinenet.tasks import Channels
 
 USUAL_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # as in the tables of the papers
 SMALLEST, LARGEST = 0.1, 4.0
@@ -19,10 +20,12 @@ class MultiScaleNetwork:
     """Another network, shown a picture at several scales, and mirrored at each; the class probabilities are averaged.
 
     Where the other network sees its pictures in tiles, each scale is cut into tiles of the same size.
+    channels: of the network's results.  Depth is averaged in metres of the picture itself, what is shown larger being nearer, and
+    normals with their first component negated in mirror images.
     scales: of the picture's size, 0.1-4.  UsageError for others, and for a network that takes pictures of one size only.
     """
 
-    def __init__(self, network: Network, scales: Sequence[float] = USUAL_SCALES) -> None:
+    def __init__(self, network: Network, channels: Channels, scales: Sequence[float] = USUAL_SCALES) -> None:
         if not scales or not all(SMALLEST <= scale <= LARGEST for scale in scales):
             raise UsageError(f"scales are {list(scales)}; expected one or more numbers from {SMALLEST} to {LARGEST:g}.")
         if network.size is not None and set(scales) != {1.0}:
@@ -32,6 +35,7 @@ class MultiScaleNetwork:
                 "again without --static, or give the scale 1 alone."
             )
         self.network = network
+        self.channels = channels
         self.scales = tuple(scales)
         self.size = network.size
         self.device = network.device
@@ -50,18 +54,31 @@ class MultiScaleNetwork:
         """
         size = tuple(prepared.shape[1:3])
         cells = (-(-size[0] // CELL), -(-size[1] // CELL))
-        summed: Tensor | None = None
+        views = len(self.scales) * 2
+        summed: dict[str, Tensor] = {}
         for scale in self.scales:
             scaled = resized(prepared, scale)
             for mirrored in (False, True):
-                view = scaled.flip(2) if mirrored else scaled
-                logits = self.network.logits(self.network.prepare(view))
-                logits = F.interpolate(logits, cells, mode="bilinear", align_corners=False).log_softmax(1)
-                logits = logits.flip(3) if mirrored else logits
-                # added as logarithms: a probability too small for a float32 would become minus infinity
-                summed = logits if summed is None else torch.logaddexp(summed, logits)
-        assert summed is not None  # there is a scale
-        return (summed - math.log(2 * len(self.scales))).contiguous(memory_format=torch.channels_last)
+                for task, seen in self._seen(scaled, cells, scale, mirrored=mirrored).items():
+                    # probabilities are added as logarithms: one too small for a float32 would become minus infinity
+                    add = torch.logaddexp if task == "segmentation" else torch.add
+                    summed[task] = seen if task not in summed else add(summed[task], seen)
+        logits = summed.pop("segmentation") - math.log(views)
+        dense = [values / views for values in summed.values()]
+        return torch.cat([logits, *dense], dim=1).contiguous(memory_format=torch.channels_last)
+
+    def _seen(self, scaled: Tensor, cells: tuple[int, int], scale: float, *, mirrored: bool) -> dict[str, Tensor]:
+        """What the network sees in one view, by task, as it would be of the picture itself."""
+        results = self.network.logits(self.network.prepare(scaled.flip(2) if mirrored else scaled))
+        results = F.interpolate(results, cells, mode="bilinear", align_corners=False)
+        by_task = self.channels.split(results.flip(3) if mirrored else results)
+        seen = {"segmentation": by_task["segmentation"].log_softmax(1)}
+        if "depth" in by_task:
+            seen["depth"] = by_task["depth"].abs() * scale
+        if "normals" in by_task:
+            sign = torch.tensor([-1.0 if mirrored else 1.0, 1.0, 1.0], device=results.device)
+            seen["normals"] = F.normalize(by_task["normals"], dim=1) * sign[:, None, None]
+        return seen
 
 
 def resized(images: Tensor, scale: float) -> Tensor:

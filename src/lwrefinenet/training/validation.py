@@ -43,9 +43,10 @@ def score_as_shipped(
         stored, _ = weights.load(path)
     predictor = Predictor.from_model(stored.fuse(), meta, processes.device)
     evaluation = evaluate(
-        predictor.predict_mask,
+        predictor.predict_maps,
         pictures,
         labels=meta.labels,
+        tasks=meta.tasks,
         progress=lambda indices: listener.watch(indices, what="validating"),
         share=(processes.number, processes.count),
         gather=processes.gather,
