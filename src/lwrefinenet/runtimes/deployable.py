@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from lwrefinenet.models.fuse import children, fold
 from lwrefinenet.preprocess import Preprocess
-from lwrefinenet.tasks import AT_FULL_SIZE, Channels, stacked
+from lwrefinenet.tasks import AT_FULL_SIZE, TASKS, Channels, stacked
 
+OUTPUTS = ("mask", *TASKS[1:])
 EXAMPLE_SIZE = (353, 467)  # odd numbers, so that no rounding of sizes is taken for a constant
 
 
@@ -31,7 +32,7 @@ class Deployable(nn.Module):
     @property
     def outputs(self) -> tuple[str, ...]:
         """What the graph gives, by name: the mask, and further tasks."""
-        return "mask", *self.channels.tasks[1:]
+        return OUTPUTS[0], *self.channels.tasks[1:]
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """image: (1, H, W, 3) uint8 RGB.

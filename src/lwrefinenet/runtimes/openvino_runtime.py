@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lwrefinenet.errors import ImageError, UsageError, WeightsError
 from lwrefinenet.meta import WeightsMeta
-from lwrefinenet.runtimes.deployable import EXAMPLE_SIZE, Deployable
+from lwrefinenet.runtimes.deployable import EXAMPLE_SIZE, OUTPUTS, Deployable
 from lwrefinenet.runtimes.exported import EXPORT_KEY, META_KEY, Export, entries, from_entries
 
 try:
@@ -107,7 +107,8 @@ def whole(graph: Graph | ov.CompiledModel, export: Export) -> Callable[[Tensor],
     compiled = graph
     if isinstance(graph, ov.Model):
         compiled = _core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": HINTS[export.precision]})
-    names = [output.get_any_name() for output in compiled.outputs]
+    # Compiling adds names of its own.
+    names = [next(name for name in OUTPUTS if name in output.get_names()) for output in compiled.outputs]
 
     def run(image: Tensor) -> dict[str, Tensor]:
         found = compiled([image.numpy()])
