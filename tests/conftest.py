@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from lwrefinenet import weights
 from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.models.refinenet import LightWeightRefineNet
 from lwrefinenet.predict import Predictor
@@ -63,6 +64,27 @@ def tiny_model() -> LightWeightRefineNet:
 def tiny_meta() -> WeightsMeta:
     """What `tiny_model` is."""
     return TINY_META
+
+
+@pytest.fixture
+def tiny_file(tmp_path, tiny_model, tiny_meta) -> Path:
+    """The weights of `tiny_model`."""
+    weights.save(tmp_path / "tiny.safetensors", tiny_model, tiny_meta)
+    return tmp_path / "tiny.safetensors"
+
+
+@pytest.fixture(scope="session")
+def converted_graphs():
+    """What `converted_once` has converted."""
+    return {}
+
+
+@pytest.fixture
+def converted_once(monkeypatch, converted_graphs):
+    """Networks that were converted in an earlier test are not converted again."""
+    from tests.conversions import convert_once  # runtimes are optional
+
+    convert_once(monkeypatch, converted_graphs)
 
 
 @pytest.fixture

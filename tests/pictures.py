@@ -13,6 +13,12 @@ def write_picture(path: Path, size: tuple[int, int] = SIZE) -> Path:
     return write_array(path, np.full((*size, 3), 90, np.uint8))
 
 
+def noise_in_blocks(height: int, width: int) -> np.ndarray:
+    """(H, W, 3) uint8: blocks of 8x8 in random colours, the same ones every time."""
+    noise = np.random.default_rng(0).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+    return noise.repeat(8, axis=0).repeat(8, axis=1)[:height, :width].copy()
+
+
 def write_mask(path: Path, *values: int) -> np.ndarray:
     """An 8x8 index PNG with these values in columns from the left; the last one fills the rest."""
     mask = columns(*values)

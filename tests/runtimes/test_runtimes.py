@@ -6,49 +6,33 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from torch import nn
 
-from lwrefinenet import weights
 from lwrefinenet.errors import ImageError, UsageError, WeightsError
-from lwrefinenet.models.zoo import create_model
 from lwrefinenet.predict import Predictor
-from lwrefinenet.runtimes import choose, kept, onnx_runtime, openvino_runtime
+from lwrefinenet.runtimes import choose, onnx_runtime, openvino_runtime
 from lwrefinenet.runtimes.deployable import Deployable
 from lwrefinenet.runtimes.exported import Export
 from lwrefinenet.runtimes.network import PRECISIONS
 from lwrefinenet.runtimes.pytorch_runtime import PyTorchNetwork
+from tests.conversions import ANY_SIZE, convert_once
+from tests.pictures import noise_in_blocks as picture
 from tests.tiny import TINY_META, build_tiny
 
+pytestmark = pytest.mark.usefixtures("converted_once")
+
 CPU = torch.device("cpu")
-ANY_SIZE = Export("tiny", "0" * 64, "fp32", None, "0")
-SIZES = [(1, 1), (5, 9), (33, 47), (64, 96), (97, 131)]
-
-
-def picture(height, width):
-    """(H, W, 3) uint8: coloured noise in blocks."""
-    noise = np.random.default_rng(0).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
-    return noise.repeat(8, axis=0).repeat(8, axis=1)[:height, :width].copy()
-
-
-PADS_BY_SIZE = {"backbone": "tf_mobilenetv3_small_minimal_100"}
-ROUNDS_UP = {"backbone": "test_resnet"}  # in pools of 2x2
-PATCHES = {"backbone": "test_convnext"}  # pads pictures and cuts features
-RESIZES = {"backbone": "tf_mobilenetv3_small_minimal_100", "input_scale": 0.75}
-
-
-@pytest.fixture
-def tiny_file(tmp_path, tiny_model, tiny_meta):
-    weights.save(tmp_path / "tiny.safetensors", tiny_model, tiny_meta)
-    return tmp_path / "tiny.safetensors"
+SIZES = [(33, 47), (64, 96), (97, 131)]
 
 
 @pytest.fixture(scope="module")
-def made_once(tmp_path_factory):
+def made_once(tmp_path_factory, converted_graphs):
     """The tiny model as one file of each format."""
     folder = tmp_path_factory.mktemp("exported")
     deployable = Deployable(build_tiny(), TINY_META.preprocess, TINY_META.channels)
-    openvino_runtime.write(openvino_runtime.to_graph(deployable), folder / "tiny.xml", TINY_META, ANY_SIZE)
-    onnx_runtime.write(onnx_runtime.to_graph(deployable), folder / "tiny.onnx", TINY_META, ANY_SIZE)
+    with pytest.MonkeyPatch.context() as patch:
+        convert_once(patch, converted_graphs)
+        openvino_runtime.write(openvino_runtime.to_graph(deployable), folder / "tiny.xml", TINY_META, ANY_SIZE)
+        onnx_runtime.write(onnx_runtime.to_graph(deployable), folder / "tiny.onnx", TINY_META, ANY_SIZE)
     return folder
 
 
@@ -71,34 +55,12 @@ def test_pytorch_openvino_and_onnx_runtime_give_the_same_masks(exported, tiny_fi
     ]
     names = ["PyTorch fp32 on cpu", "OpenVINO fp32 on cpu", "OpenVINO fp32 on cpu", "ONNX Runtime fp32 on cpu"]
     assert [other.network.name for other in others] == names
-    for size in SIZES[2:]:
+    for size in SIZES:
         pixels = picture(*size)
         mask = expected.predict_mask(pixels)
         for other in others:
             assert other.meta == tiny_meta
             assert (other.predict_mask(pixels) == mask).mean() >= 0.9999
-
-
-@pytest.mark.parametrize("runtime", [openvino_runtime, onnx_runtime])
-@pytest.mark.parametrize("arguments", [PADS_BY_SIZE, ROUNDS_UP, PATCHES, RESIZES])
-def test_a_graph_takes_every_size_though_what_it_does_depends_on_it(arguments, tiny_meta, runtime):
-    torch.manual_seed(0)
-    model = create_model("rf_lw", 3, decoder_channels=8, **arguments).eval()
-    deployable = Deployable(model, tiny_meta.preprocess, tiny_meta.channels)
-    graph = runtime.to_graph(deployable)
-    network = runtime.network_of(graph, ANY_SIZE)
-    for size in (SIZES[0], SIZES[1], SIZES[-1]):
-        images = torch.from_numpy(picture(*size))[None]
-        with torch.inference_mode():
-            mask, logits = deployable(images)
-            plain = model(tiny_meta.preprocess(images.permute(0, 3, 1, 2)))
-        found = network.logits(network.prepare(images))
-        assert found.shape == logits.shape == (1, 3, -(-size[0] // 4), -(-size[1] // 4))
-        torch.testing.assert_close(logits, plain, rtol=1e-3, atol=1e-5)
-        torch.testing.assert_close(found, logits, rtol=1e-3, atol=1e-4 * float(logits.std().nan_to_num(1)) + 1e-5)
-        whole = runtime.whole(graph, ANY_SIZE)(images)["mask"]
-        assert whole.dtype == torch.uint8
-        assert (whole == mask).float().mean() >= 0.9999
 
 
 def test_a_picture_on_which_openvino_fails_is_named(exported, monkeypatch):
@@ -230,93 +192,6 @@ def test_a_static_graph_takes_its_size_and_names_another(tmp_path, tiny_model, t
         assert (predictor.predict_mask(picture(40, 56)) == expected).mean() >= 0.9999
         with pytest.raises(WeightsError, match="exported for pictures of 56x40 only, and one has 56x48"):
             predictor.predict_mask(picture(48, 56))
-
-
-# Kept graphs
-
-
-def test_a_converted_graph_is_kept_and_taken_from_there(tiny_file, monkeypatch, tmp_path, caplog):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    caplog.set_level("INFO")
-    first = Predictor.from_weights(tiny_file, runtime="openvino")
-    assert "Converting tiny.safetensors for OpenVINO, in float32; kept in" in caplog.text
-    files = sorted(path.suffix for path in (tmp_path / "cache" / "lwrefinenet" / "openvino").iterdir())
-    assert files == [".bin", ".xml"]
-    monkeypatch.setattr(openvino_runtime, "to_graph", lambda *_: pytest.fail("converted again"))
-    second = Predictor.from_weights(tiny_file, runtime="openvino")
-    assert second.meta == first.meta
-    np.testing.assert_array_equal(second.predict_mask(picture(64, 64)), first.predict_mask(picture(64, 64)))
-
-
-@pytest.mark.parametrize("half", [".xml", ".bin"])
-def test_a_kept_graph_that_was_damaged_is_made_anew(tiny_file, monkeypatch, tmp_path, half):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    expected = Predictor.from_weights(tiny_file, runtime="openvino").predict_mask(picture(64, 64))
-    (kept_file,) = (tmp_path / "cache" / "lwrefinenet" / "openvino").glob(f"*{half}")
-    kept_file.unlink() if half == ".bin" else kept_file.write_bytes(b"cut short")
-    np.testing.assert_array_equal(
-        Predictor.from_weights(tiny_file, runtime="openvino").predict_mask(picture(64, 64)), expected
-    )
-    assert kept_file.stat().st_size > 1000
-
-
-def test_other_weights_are_not_taken_for_those_that_were_kept(tmp_path, tiny_model, tiny_meta, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    masks = []
-    for name, bias in (("one", 0.0), ("two", 100.0)):
-        nn.init.constant_(tiny_model.head.bias, 0.0)
-        tiny_model.head.bias.data[2] = bias
-        weights.save(tmp_path / f"{name}.safetensors", tiny_model, tiny_meta)
-        masks.append(
-            Predictor.from_weights(tmp_path / f"{name}.safetensors", runtime="openvino").predict_mask(picture(40, 40))
-        )
-    assert (masks[1] == 2).all()
-    assert not (masks[0] == 2).all()
-
-
-def test_without_a_folder_to_write_graphs_are_not_kept_but_used(tiny_file, monkeypatch, tmp_path):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert Predictor.from_weights(tiny_file, runtime="openvino").predict_mask(picture(40, 40)).shape == (40, 40)
-
-
-def test_a_conversion_that_changes_the_logits_is_not_kept(tiny_file, monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    convert = openvino_runtime.to_graph
-
-    def wrong(deployable):
-        other = copy.deepcopy(deployable)
-        other.network.head.weight.data += 0.01
-        return convert(other)
-
-    monkeypatch.setattr(kept.openvino_runtime, "to_graph", wrong)
-    with pytest.raises(WeightsError, match="OpenVINO's logits are not those of PyTorch"):
-        Predictor.from_weights(tiny_file, runtime="openvino")
-    assert not (tmp_path / "cache").exists()
-
-
-def test_pytorch_is_taken_where_openvino_cannot_and_nobody_asked_for_it(tiny_file, monkeypatch, tmp_path, caplog):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    def fail(*_):
-        raise ValueError("no such operation")
-
-    monkeypatch.setattr(openvino_runtime, "to_graph", fail)
-    assert Predictor.from_weights(tiny_file, device="cpu").network.name == "PyTorch fp32 on cpu"
-    assert "OpenVINO cannot take this network (ValueError). PyTorch is taken." in caplog.text
-    with pytest.raises(WeightsError, match="OpenVINO cannot take this network"):
-        Predictor.from_weights(tiny_file, runtime="openvino")
-
-
-def test_a_full_disk_does_not_keep_a_graph_from_being_used(tiny_file, monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    def full(*_, **__):
-        raise RuntimeError("basic_ios::clear: iostream error")
-
-    monkeypatch.setattr(openvino_runtime.ov, "save_model", full)
-    assert Predictor.from_weights(tiny_file, runtime="openvino").predict_mask(picture(40, 40)).shape == (40, 40)
-    assert list((tmp_path / "cache" / "lwrefinenet" / "openvino").iterdir()) == []
 
 
 def test_threads_that_share_a_predictor_get_the_masks_of_their_own_pictures(exported):

@@ -1,0 +1,37 @@
+"""Exported graphs of networks whose operations depend on the size of the picture take pictures of every size."""
+
+import pytest
+import torch
+
+from lwrefinenet.models.zoo import create_model
+from lwrefinenet.runtimes import onnx_runtime, openvino_runtime
+from lwrefinenet.runtimes.deployable import Deployable
+from tests.conversions import ANY_SIZE
+from tests.pictures import noise_in_blocks as picture
+
+SIZES = [(1, 1), (5, 9), (97, 131)]  # few: runtimes compile some operations for each anew
+ROUNDS_UP = {"backbone": "test_resnet"}  # in pools of 2x2
+PATCHES = {"backbone": "test_convnext"}  # pads pictures and cuts features
+PADS_AND_RESIZES = {"backbone": "tf_mobilenetv3_small_minimal_100", "input_scale": 0.75}  # pads by the size
+
+
+@pytest.mark.parametrize("runtime", [openvino_runtime, onnx_runtime])
+@pytest.mark.parametrize("arguments", [ROUNDS_UP, PATCHES, PADS_AND_RESIZES])
+def test_a_graph_takes_every_size_though_what_it_does_depends_on_it(arguments, tiny_meta, runtime):
+    torch.manual_seed(0)
+    model = create_model("rf_lw", 3, decoder_channels=8, decoder_links=1, **arguments).eval()
+    deployable = Deployable(model, tiny_meta.preprocess)
+    graph = runtime.to_graph(deployable)
+    network = runtime.network_of(graph, ANY_SIZE)
+    for size in SIZES:
+        images = torch.from_numpy(picture(*size))[None]
+        with torch.inference_mode():
+            mask, logits = deployable(images)
+            plain = model(tiny_meta.preprocess(images.permute(0, 3, 1, 2)))
+        found = network.logits(network.prepare(images))
+        assert found.shape == logits.shape == (1, 3, -(-size[0] // 4), -(-size[1] // 4))
+        torch.testing.assert_close(logits, plain, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(found, logits, rtol=1e-3, atol=1e-4 * float(logits.std().nan_to_num(1)) + 1e-5)
+        whole = runtime.whole(graph, ANY_SIZE)(images)
+        assert whole.dtype == torch.uint8
+        assert (whole == mask).float().mean() >= 0.9999
