@@ -12,6 +12,7 @@ from typer.main import get_command
 
 import lwrefinenet
 from lwrefinenet import cli, weights
+from lwrefinenet.errors import LwRefineNetError
 from lwrefinenet.images import read_mask
 from lwrefinenet.labels import LABEL_SETS
 from lwrefinenet.meta import Score
@@ -154,14 +155,17 @@ def test_train_help_explains_every_field_of_a_recipe(run):
         assert f"{field.name} = " in out
 
 
-@pytest.mark.parametrize("place", [0, 2])
-def test_debug_shows_the_traceback(place):
-    arguments = ["predict", "nowhere.jpg"]
-    arguments.insert(place, "--debug")
-    command = [sys.executable, "-m", "lwrefinenet.cli", *arguments]
+def test_debug_shows_the_traceback():
+    command = [sys.executable, "-m", "lwrefinenet.cli", "predict", "nowhere.jpg", "--debug"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "Traceback" in done.stderr
     assert done.returncode == 1
+
+
+def test_debug_may_stand_before_the_command(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["lwrefinenet", "--debug", "predict", "nowhere.jpg"])
+    with pytest.raises(LwRefineNetError, match="nowhere"):
+        cli.main()
 
 
 def test_evaluate_prints_json_with_protocol_command_and_weights(run, tmp_path, tiny_weights):

@@ -23,6 +23,9 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "street.jpg"
 PALETTE = TINY_META.labels.palette
 
 
+pytestmark = pytest.mark.usefixtures("converted_once")
+
+
 def subject():
     return Subject("tiny", build_tiny(), TINY_META, trained=False)
 
