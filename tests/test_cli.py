@@ -362,6 +362,25 @@ def test_imported_multi_task_weights_say_which_tasks_they_have(run, tmp_path):
     assert weights.load(output)[0].tasks == ("segmentation", "depth", "normals")
 
 
+@pytest.mark.parametrize(("dataset", "kept"), [("nyu", slice(0, 40)), ("kitti", slice(40, 46))])
+def test_the_joint_checkpoint_is_imported_with_the_classes_of_one_data_set(run, tmp_path, dataset, kept):
+    torch.manual_seed(0)
+    joint = create_model("mt_lw_mobilenetv2", 46).eval()
+    names = PUBLISHED["mt_lw_mobilenetv2"]
+    published = {_published_name(key, names): value for key, value in joint.state_dict().items()}
+    torch.save({"state_dict": published}, tmp_path / "joint.ckpt")
+    output = tmp_path / "one.safetensors"
+    arguments = ("--network", "mt_lw_mobilenetv2", "--dataset", dataset, "-o", output)
+    assert run("import", tmp_path / "joint.ckpt", *arguments)[0] == 0
+    network, meta = weights.load(output)
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected, found = joint(images), network(images)
+    torch.testing.assert_close(found["segmentation"], expected["segmentation"][:, kept])
+    torch.testing.assert_close(found["depth"], expected["depth"])
+    assert meta.labels == LABEL_SETS[dataset]
+
+
 def test_import_refuses_a_label_set_of_another_size(run, tmp_path):
     write_published_checkpoint(tmp_path / "old.pth", 7)
     arguments = ("--network", "rf_lw_mobilenetv2", "--dataset", "voc", "-o", tmp_path / "x.safetensors")

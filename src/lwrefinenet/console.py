@@ -1,6 +1,6 @@
 """What the command line shows: progress bars, tables, plain lines where the output is no terminal. Only importer of rich."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -60,9 +60,31 @@ def evaluation_report(evaluation: Evaluation) -> None:
     table.add_row("mean IoU", f"{100 * evaluation.mean_iou:.1f}")
     table.add_row("pixel accuracy", f"{100 * evaluation.pixel_accuracy:.1f}")
     console.print(table)
+    if evaluation.depth:
+        say(f"Depth: {depth_scores(evaluation.depth)}.")
+    if evaluation.normals:
+        say(f"Normals: {normal_scores(evaluation.normals)}.")
     say(f"Protocol: {evaluation.protocol}.")
     if evaluation.absent:
         say(f"Left out of the mean, because neither truth nor prediction holds them: {', '.join(evaluation.absent)}.")
+
+
+def depth_scores(scores: Mapping[str, float]) -> str:
+    """As `dense_metrics.DepthErrors` names them, in words."""
+    near = ", ".join(f"{100 * scores[f'delta_{power}']:.1f} %" for power in (1, 2, 3))
+    return (
+        f"RMSE {scores['rmse']:.3f} m, of logarithms {scores['log_rmse']:.3f}, relative {scores['abs_rel']:.3f}; off by less than "
+        f"1.25, 1.25^2, 1.25^3 times: {near} of the pixels"
+    )
+
+
+def normal_scores(scores: Mapping[str, float]) -> str:
+    """As `dense_metrics.NormalErrors` names them, in words."""
+    within = ", ".join(f"{100 * scores[f'within_{limit}']:.1f} %" for limit in ("11.25", "22.5", "30"))
+    return (
+        f"off by {scores['mean_degrees']:.1f} degrees in the mean, {scores['median_degrees']:.1f} in the median; by less than "
+        f"11.25, 22.5, 30 degrees: {within} of the pixels"
+    )
 
 
 def prediction_report(result: FileResult, weights: str) -> None:
@@ -258,6 +280,10 @@ class TrainingConsole:
         )
         mark = " (best so far, kept)" if best else ""
         self.say(f"epoch {epoch}: validation mean IoU {100 * evaluation.mean_iou:.2f} %{mark}; {classes}")
+        if evaluation.depth:
+            self.say(f"epoch {epoch}: depth {depth_scores(evaluation.depth)}")
+        if evaluation.normals:
+            self.say(f"epoch {epoch}: normals {normal_scores(evaluation.normals)}")
 
     def watch(self, indices: Iterable[int], *, what: str) -> Iterable[int]:
         items = list(indices)

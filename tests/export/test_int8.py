@@ -169,7 +169,7 @@ def test_a_split_without_labels_guards_nothing_and_is_refused(tmp_path, tmp_path
     for path in (shapes / "masks" / "val").glob("*.png"):
         mask = np.full(np.asarray(Image.open(path)).shape, 255, np.uint8)
         Image.fromarray(mask).save(path)
-    with pytest.raises(DataError, match="val: holds no labelled pixel to guard the score with"):
+    with pytest.raises(DataError, match="val: not one pixel of its masks has a class, so there is no score"):
         export(learnt, tmp_path / "shapes.xml", shapes)
     assert list(tmp_path.iterdir()) == []
 

@@ -17,6 +17,7 @@ from lwrefinenet.preprocess import Preprocess
 from lwrefinenet.runtimes import onnx_runtime, openvino_runtime
 from lwrefinenet.runtimes.deployable import Deployable
 from lwrefinenet.runtimes.exported import Export
+from lwrefinenet.tasks import Channels
 from tests.models.test_fuse import lively
 
 REDUCTIONS = (4, 8, 16, 32)
@@ -120,7 +121,7 @@ def test_without_pytorchcv_it_is_named_and_other_networks_are_still_listed(monke
 @pytest.mark.slow
 @pytest.mark.parametrize("runtime", [openvino_runtime, onnx_runtime])
 def test_its_graph_takes_every_size(network, runtime):
-    deployable = Deployable(network, Preprocess())
+    deployable = Deployable(network, Preprocess(), Channels(network.num_classes))
     exported = runtime.network_of(runtime.to_graph(deployable), Export("nasnet", "0" * 64, "fp32", None, "0"))
     for height, width in [(1, 1), (33, 47), (97, 131), (353, 467), (360, 480)]:
         images = torch.randint(256, (1, height, width, 3), dtype=torch.uint8)

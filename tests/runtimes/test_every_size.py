@@ -20,7 +20,7 @@ PADS_AND_RESIZES = {"backbone": "tf_mobilenetv3_small_minimal_100", "input_scale
 def test_a_graph_takes_every_size_though_what_it_does_depends_on_it(arguments, tiny_meta, runtime):
     torch.manual_seed(0)
     model = create_model("rf_lw", 3, decoder_channels=8, decoder_links=1, **arguments).eval()
-    deployable = Deployable(model, tiny_meta.preprocess)
+    deployable = Deployable(model, tiny_meta.preprocess, tiny_meta.channels)
     graph = runtime.to_graph(deployable)
     network = runtime.network_of(graph, ANY_SIZE)
     for size in SIZES:
@@ -32,6 +32,6 @@ def test_a_graph_takes_every_size_though_what_it_does_depends_on_it(arguments, t
         assert found.shape == logits.shape == (1, 3, -(-size[0] // 4), -(-size[1] // 4))
         torch.testing.assert_close(logits, plain, rtol=1e-3, atol=1e-5)
         torch.testing.assert_close(found, logits, rtol=1e-3, atol=1e-4 * float(logits.std().nan_to_num(1)) + 1e-5)
-        whole = runtime.whole(graph, ANY_SIZE)(images)
+        whole = runtime.whole(graph, ANY_SIZE)(images)["mask"]
         assert whole.dtype == torch.uint8
         assert (whole == mask).float().mean() >= 0.9999

@@ -461,6 +461,26 @@ def test_tasks_that_find_their_weights_are_resumed_bit_for_bit(shapes_with_depth
     )
 
 
+def test_a_set_with_masks_alone_and_one_with_depth_alone_teach_one_network(shapes, shapes_with_depth, tmp_path):
+    deep = tmp_path / "deep"
+    shutil.copytree(shapes_with_depth, deep)
+    shutil.rmtree(deep / "masks" / "train")
+    (deep / "images" / "train" / "007.png").unlink()  # which has no depth
+    both = {"plain": shapes, "deep": deep}
+    listener = Quiet()
+    the_recipe = recipe(model="mt_lw", tasks=["segmentation", "depth"], val_data="plain", batch_size=4)
+    done = train(the_recipe, both, tmp_path / "run", device=CPU, listener=listener)
+    assert "warning: shapes" in " ".join(listener.sentences) and "has no depth and does not teach it" in " ".join(
+        listener.sentences
+    )
+    assert weights.read_meta(done.best).tasks == ("segmentation", "depth")
+    (deep / "depth" / "train" / "003.png").unlink()
+    with pytest.raises(
+        DataError, match=r"images/train/003\.png: has neither mask nor depth; expected .*depth/train/003\.png. 1 of 7"
+    ):
+        folder_dataset(deep, "train")
+
+
 def test_depth_is_learnt(shapes_with_depth, tmp_path):
     listener = Quiet()
     run(shapes_with_depth, tmp_path / "run", several(epochs=12, depth_weight=5.0), listener)

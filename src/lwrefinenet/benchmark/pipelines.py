@@ -18,6 +18,7 @@ from lwrefinenet.images import colour_table, coloured, encode_mask, read_picture
 from lwrefinenet.labels import Colour
 from lwrefinenet.preprocess import Preprocess
 from lwrefinenet.runtimes.network import Network
+from lwrefinenet.tasks import stacked
 from lwrefinenet.upsample import labels_at
 
 PARTS = ("decode", "prepare", "network", "tail", "colour", "encode")
@@ -61,7 +62,7 @@ def our_pipeline(network: Network, palette: tuple[Colour, ...], batch: int = 1) 
         with passage.part("prepare"):
             prepared = network.prepare(torch.from_numpy(pixels)[None].expand(batch, -1, -1, -1))
         with passage.part("network"):
-            passage.logits = network.logits(prepared)
+            passage.logits = network.logits(prepared)[:, : len(palette)]
         with passage.part("tail"):
             passage.mask = labels_at(passage.logits[:1], pixels.shape[:2])[0].cpu().numpy()
         with passage.part("colour"):
@@ -92,7 +93,7 @@ def published_pipeline(
             prepared = torch.tensor(((pixels / 255.0 - mean) / std).transpose(2, 0, 1)[None]).float()
             prepared = prepared.repeat(batch, 1, 1, 1)
         with passage.part("network"):
-            passage.logits = model(prepared)
+            passage.logits = stacked(model(prepared))[:, : len(palette)]
         with passage.part("tail"):
             cells = passage.logits[0].numpy().transpose(1, 2, 0)
             resized = cv2.resize(cells, pixels.shape[1::-1], interpolation=cv2.INTER_CUBIC)

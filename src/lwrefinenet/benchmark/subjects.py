@@ -1,5 +1,6 @@
 """What can be measured: weights, networks with random parameters, and the networks of other libraries."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ def open_subject(name: str) -> Subject:
         return Subject(name, PEERS[library](rest).eval(), _random_meta(name), trained=False)
     if name in MODELS:
         torch.manual_seed(0)
-        return Subject(name, create_model(name, NUM_CLASSES).eval(), _random_meta(name), trained=False)
+        model = create_model(name, NUM_CLASSES).eval()
+        return Subject(name, model, _random_meta(name, model.tasks), trained=False)
     if is_exported(name):
         network, meta = open_network(name, torch.device("cpu"))
         size = sum(half.stat().st_size for half in {Path(name), Path(name).with_suffix(".bin")} if half.is_file())
@@ -147,6 +149,8 @@ def _smp(name: str) -> nn.Module:
 PEERS = {"torchvision": _torchvision, "smp": _smp}
 
 
-def _random_meta(name: str) -> WeightsMeta:
+def _random_meta(name: str, tasks: Sequence[str] = ("segmentation",)) -> WeightsMeta:
     classes = tuple(f"class {index}" for index in range(NUM_CLASSES))
-    return WeightsMeta(name, LabelSet("random", classes, voc_palette(NUM_CLASSES)), Preprocess())
+    return WeightsMeta(
+        name, LabelSet("random", classes, voc_palette(NUM_CLASSES)), Preprocess(), {"tasks": list(tasks)}
+    )

@@ -11,7 +11,7 @@ from lwrefinenet.errors import UsageError
 from lwrefinenet.labels import LABEL_SETS
 from lwrefinenet.meta import Source, WeightsMeta
 from lwrefinenet.models.multitask import MultiTaskRefineNet
-from lwrefinenet.models.published import import_published
+from lwrefinenet.models.published import JOINT, JOINT_CLASSES, import_published, of_one_dataset
 from lwrefinenet.preprocess import Preprocess
 
 
@@ -26,6 +26,8 @@ def import_(
         raise UsageError(f"--dataset {dataset!r} is no label set; expected one of {', '.join(LABEL_SETS)}.")
     labels = LABEL_SETS[dataset]
     model = import_published(file, network)
+    if model.num_classes == JOINT_CLASSES and dataset in JOINT:
+        model = of_one_dataset(model, dataset)
     if model.num_classes != len(labels):
         raise UsageError(
             f"{file}: gives {model.num_classes} classes, but {dataset} has {len(labels)}; choose its --dataset."

@@ -171,7 +171,8 @@ def _decoded_facts(part: SegmentationDataset, sample: Sample, path: Path, conten
     except (DataError, ImageError) as error:
         return MaskFacts(sha256_of(content), fault=str(error).removeprefix(f"{path}: "))
     size = (values.shape[0], values.shape[1])
-    return MaskFacts(sha256_of(content), size, Form.INDEX, "", counted(values))
+    form = Form.INDEX if part.has("segmentation") else Form.NONE
+    return MaskFacts(sha256_of(content), size, form, "", counted(values))
 
 
 def _stored_values(part: SegmentationDataset, sample: Sample) -> np.ndarray:

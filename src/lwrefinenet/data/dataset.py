@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from lwrefinenet.data.decoders import NothingLabelled
 from lwrefinenet.data.dump_format import DumpFormat
 from lwrefinenet.data.geometry import FINE_WINDOW, DepthScale, normals_from_depth, read_depth, read_normals
 from lwrefinenet.errors import DataError
@@ -163,7 +164,7 @@ class SegmentationDataset:
             return any(sample.normals is not None for sample in self.samples) or (
                 self.normals_from_depth and with_depth
             )
-        return with_depth if task == "depth" else True
+        return with_depth if task == "depth" else not isinstance(self.decode, NothingLabelled)
 
     def check_files(self, task: str) -> None:
         """Raise DataError for a file of this task ("depth", "normals") that is missing or of another size than its picture."""

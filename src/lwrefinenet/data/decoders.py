@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lwrefinenet.errors import DataError, UsageError
-from lwrefinenet.images import read_picture
+from lwrefinenet.images import read_header, read_picture
 from lwrefinenet.labels import Colour
 
 
@@ -68,6 +68,17 @@ class ColouredMask:
             )
         values: np.ndarray = np.array(list(self.colours.values()), dtype=np.uint8)[order][places]
         return values
+
+
+@dataclass(frozen=True)
+class NothingLabelled:
+    """Stands for masks that a data set does not have: every pixel holds the ignore index, as many as the file has."""
+
+    ignore_index: int
+
+    def __call__(self, path: Path) -> np.ndarray:
+        """(H, W) uint8, as large as the picture file `path`."""
+        return np.full(read_header(path).size, self.ignore_index, dtype=np.uint8)
 
 
 def _translated(values: np.ndarray, meanings: Mapping[int, int], path: Path) -> np.ndarray:

@@ -26,6 +26,7 @@ class Form(StrEnum):
     ALPHA = "alpha"
     COLOUR = "colour"
     DAMAGED = "damaged"
+    NONE = "none"  # the data set has no masks: it teaches depth alone
 
 
 @dataclass(frozen=True)

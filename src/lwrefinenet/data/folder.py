@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lwrefinenet.data.dataset import Sample, SegmentationDataset, paired_by_stem
+from lwrefinenet.data.decoders import NothingLabelled
 from lwrefinenet.data.geometry import DEPTH_SUFFIXES, DepthScale
 from lwrefinenet.data.lists import listed, read_lines, read_pairs
 from lwrefinenet.errors import DataError
@@ -26,11 +27,15 @@ def folder_dataset(root: Path, split: str) -> SegmentationDataset:
     `merge` (a table: class name -> the class that it becomes part of) and `licence`.
     Depth may lie in `depth/` and normals in `normals/`, as the masks do in `masks/`: grey PNGs or TIFFs of 8 or 16 bits with
     `depth_scale` (metres for each value; 0 is unknown) in `dataset.toml`, or floating-point TIFFs in metres; normals as colours
-    (`read_normals`).  `focal_length`, a number or [horizontal, vertical] in pixels, lets normals be derived from depth.
+    (`read_normals`).  A split of depth without `masks/` teaches nothing of classes.  `focal_length`, a number or [horizontal,
+    vertical] in pixels, lets normals be derived from depth.
     DataError, naming the file, for what does not fit.
     """
-    samples = tuple(_with_geometry(sample, root) for sample in _samples(root, split))
-    return replace(described(root, split), samples=samples)
+    dataset = described(root, split)
+    if (root / "depth" / split).is_dir() and not (root / "masks" / split).is_dir():
+        unlabelled = NothingLabelled(dataset.labels.ignore_index)
+        return replace(dataset, samples=_with_depth_alone(root, split), decode=unlabelled, void_rule="no masks")
+    return replace(dataset, samples=tuple(_with_geometry(sample, root) for sample in _samples(root, split)))
 
 
 def described(root: Path, split: str) -> SegmentationDataset:
@@ -81,6 +86,25 @@ def _samples(root: Path, split: str) -> tuple[Sample, ...]:
         picture = Path(line.removeprefix("images/") if is_name else by_stem.get(line, line))
         samples.append(Sample(images / picture, masks / f"{picture.with_suffix('')}.png"))
     return listed(samples, names)
+
+
+def _with_depth_alone(root: Path, split: str) -> tuple[Sample, ...]:
+    """Pictures of a split that has depth and no masks; for the size of the masks stand the files of depth."""
+    folder = root / "depth" / split
+    files = {path.stem: path for path in folder.iterdir() if path.suffix.lower() in DEPTH_SUFFIXES}
+    pictures = sorted(path for path in (root / "images" / split).glob("*") if path.suffix.lower() in READABLE_SUFFIXES)
+    if lacking := [path for path in pictures if path.stem not in files]:
+        raise DataError(
+            f"{lacking[0]}: has neither mask nor depth; expected {folder / lacking[0].stem}.png. {len(lacking)} of {len(pictures)} "
+            "pictures lack both."
+        )
+    if not pictures:
+        raise DataError(f"{root / 'images' / split}: holds no picture ({', '.join(READABLE_SUFFIXES)}).")
+    normals = {path: root / "normals" / split / f"{path.stem}.png" for path in pictures}
+    return tuple(
+        Sample(path, files[path.stem], files[path.stem], normals[path] if normals[path].is_file() else None)
+        for path in pictures
+    )
 
 
 def _with_geometry(sample: Sample, root: Path) -> Sample:

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import PIL.Image
 import torch
 
 from lwrefinenet.data.dataset import LabelledPictures
-from lwrefinenet.errors import DataError, UsageError, WeightsError
+from lwrefinenet.errors import UsageError, WeightsError
 from lwrefinenet.evaluate import ConfusionMatrix, Evaluation, evaluate
 from lwrefinenet.export.formats import Format
 from lwrefinenet.images import read_picture
@@ -79,10 +78,6 @@ def quantise(
     score = _scorer(form, export, meta, guard)
     say("Scoring in float32.")
     before = score(graph)
-    if math.isnan(before.mean_iou):
-        raise DataError(
-            f"{guard.labelled.name} {guard.labelled.split}: holds no labelled pixel to guard the score with; give another --split."
-        )
     say(f"Mean IoU {before.mean_iou:.2%}. Quantising with {len(guard.calibration)} pictures.")
     images = _Pictures(guard.calibration, export.size)
     smaller = quantised(graph, images)

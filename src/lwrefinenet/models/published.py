@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lwrefinenet.errors import UsageError, WeightsError
 from lwrefinenet.models.checkpoint import read_state_dict
@@ -18,6 +18,8 @@ from lwrefinenet.models.state import load_strictly
 from lwrefinenet.models.zoo import create_model
 
 BACKBONE = "backbone.net."
+JOINT_CLASSES = 46
+JOINT = {"nyu": slice(0, 40), "kitti": slice(40, 46)}
 
 
 def import_published(path: str | Path, network: str, *, tasks: Sequence[str] | None = None) -> RefineNet:
@@ -46,6 +48,20 @@ def import_published(path: str | Path, network: str, *, tasks: Sequence[str] | N
         foreign_names={key: _published_name(key, module_names) for key in model.state_dict()},
     )
     return model.eval()
+
+
+def of_one_dataset(model: RefineNet, dataset: str) -> RefineNet:
+    """The network of the joint checkpoint (ExpNYUDKITTI_joint, 46 classes) with the classes of "nyu" or "kitti" alone, in place.
+
+    Its classes are those of NYUv2 and then KITTI's, to be compared with one another only where they are of one data set.
+    """
+    classifier = model.heads_by_task()["segmentation"]
+    assert isinstance(classifier, nn.Sequential)
+    last, kept = classifier[-1], JOINT[dataset]
+    assert isinstance(last, nn.Conv2d) and last.bias is not None
+    last.weight, last.bias = nn.Parameter(last.weight[kept]), nn.Parameter(last.bias[kept])
+    last.out_channels = model.num_classes = len(last.weight)
+    return model
 
 
 def _with_plain_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from torch import Tensor
 from lwrefinenet import weights
 from lwrefinenet.errors import RecipeError
 from lwrefinenet.labels import LabelSet
+from lwrefinenet.tasks import stacked
 
 
 class Teacher:
@@ -35,7 +36,8 @@ class Teacher:
         logits: the learner's, (N, C, h, w).  images: what both saw, (N, 3, H, W) uint8 RGB.
         """
         with torch.no_grad():
-            expected = self.network(self.meta.preprocess(images))
+            results = stacked(self.network(self.meta.preprocess(images)))
+        expected = self.meta.channels.split(results)["segmentation"]
         return self.weight * divergence(logits, expected, self.temperature)
 
 

@@ -71,10 +71,12 @@ class Trackers:
             self._log(values, step=report.done)
 
     def validation(self, evaluation: Evaluation, predictions: Callable[[], NDArray[np.uint8]], *, step: int) -> None:
-        """Mean IoU, IoU of every class, pixel accuracy, and a picture (H, W, 3) of predictions, made where someone shows it."""
+        """Every score of the evaluation, and a picture (H, W, 3) of predictions, made where someone shows it."""
         classes = {f"iou/{name}": iou for name, iou in evaluation.per_class_iou.items() if iou is not None}
         scores = {"mean_iou": evaluation.mean_iou, "pixel_accuracy": evaluation.pixel_accuracy}
-        self._log({**scores, **classes}, step=step)
+        dense = {"depth": evaluation.depth or {}, "normals": evaluation.normals or {}}
+        further = {f"{task}/{name}": value for task, found in dense.items() for name, value in found.items()}
+        self._log({**scores, **classes, **further}, step=step)
         showing = self._of(TAKE_PICTURES)
         shown = np.array([predictions()]) if showing else None
         for tracker in showing:
