@@ -88,7 +88,7 @@ def timed(command: str, folder: Path) -> dict[str, object]:
 def untrained_score(data: Path) -> float:
     """What the network of the recipe knows before its first step."""
     recipe = Recipe.from_toml(RECIPE)
-    state, meta = build_state(recipe, open_data(recipe, {"": data}), torch.device("cpu"))
+    state, meta = build_state(recipe, open_data(recipe, {"": data}), torch.device("cpu"), print)
     return score(Predictor.from_model(state.shipped_model.eval(), meta, "cpu"), data)
 
 

@@ -19,7 +19,7 @@ def convert_once(monkeypatch, graphs):
 
 def _remembering(convert, graphs):
     def converted(deployable, size=None):
-        key = convert.__module__, size, deployable.precision, _digest(deployable)
+        key = convert.__module__, size, deployable.precision, deployable.channels, _digest(deployable)
         if key not in graphs:
             graphs[key] = convert(deployable, size)
         return copy.deepcopy(graphs[key])
