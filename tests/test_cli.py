@@ -447,8 +447,9 @@ def test_the_flags_are_what_was_promised():
     assert flags == {
         "predict": ["--compile", "--device", "--help", "--max-pixels", "--no-overlay", "--output", "--overlay", "--overwrite",
                     "--precision", "--resize", "--runtime", "--sheet", "--tile", "--tta", "--tta-scales", "--weights"],
-        "evaluate": ["--compile", "--data", "--device", "--dump", "--help", "--json", "--output", "--overwrite", "--precision",
-                     "--published-crop", "--resize", "--runtime", "--split", "--tile", "--tta", "--tta-scales"],
+        "evaluate": ["--compile", "--data", "--device", "--dump", "--help", "--json", "--normals-from-depth", "--output",
+                     "--overwrite", "--precision", "--published-crop", "--resize", "--runtime", "--split", "--tile", "--tta",
+                     "--tta-scales"],
         "train": ["--data", "--device", "--help", "--output", "--resume", "--set", "--time-limit"],
         "import": ["--dataset", "--help", "--network", "--output"],
         "export": ["--calibration", "--data", "--format", "--help", "--max-drop", "--output", "--overwrite", "--pictures",

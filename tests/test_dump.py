@@ -19,6 +19,7 @@ from lwrefinenet.images import as_stored, read_mask, upright
 from lwrefinenet.labels import CITYSCAPES, VOC, voc_palette
 from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.models.zoo import create_model
+from lwrefinenet.predict import Maps
 from lwrefinenet.preprocess import Preprocess
 from tests.pictures import write_array, write_list, write_picture
 from tests.shapes import write_shapes
@@ -48,7 +49,7 @@ def half_right(dataset, seed=1):
 
     def predict(pixels):
         mask, guess = next(truth), random.choice(PREDICTED, pixels.shape[:2]).astype(np.uint8)
-        return np.where((random.random(mask.shape) < 0.5) & (mask != 255), mask, guess)
+        return Maps(np.where((random.random(mask.shape) < 0.5) & (mask != 255), mask, guess))
 
     return predict
 
@@ -127,7 +128,12 @@ def test_what_would_be_lost_is_refused_before_any_work(tmp_path):
     with pytest.raises(UsageError, match=r"out/.*\.png: exists.*--overwrite"):
         Dump(tmp_path / "out", dataset)
     Dump(tmp_path / "out", dataset, overwrite=True)
-    for folder in ("masks", "images"):
+    for path in (data / "masks" / "val").iterdir():
+        for folder in ("depth", "normals"):
+            (data / folder / "val").mkdir(parents=True, exist_ok=True)
+            write_array(data / folder / "val" / path.name, np.zeros((64, 80), np.uint8))
+    dataset = open_dataset(data)
+    for folder in ("masks", "images", "depth", "normals"):
         with pytest.raises(UsageError, match="belongs to the data set and would be written over"):
             Dump(data / folder / "val", dataset, overwrite=True)
     (tmp_path / "file").touch()
@@ -177,7 +183,7 @@ def test_evaluate_dumps_what_it_scores(run, cityscapes, tmp_path):
     assert found["dump"] == str(tmp_path / "out")
     masks = iter([read_mask(tmp_path / "out" / f"{stem}_labelIds.png") for stem in STEMS])
     again = evaluate(
-        lambda _: np.searchsorted(EVALUATED_IDS, next(masks)).astype(np.uint8),
+        lambda _: Maps(np.searchsorted(EVALUATED_IDS, next(masks)).astype(np.uint8)),
         open_dataset(cityscapes),
         labels=CITYSCAPES,
     )

@@ -1,6 +1,8 @@
 """Networks of several tasks from weights to files: prediction, exports, their gate, and what is refused."""
 
+import copy
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -152,3 +154,23 @@ def test_results_lie_one_above_the_other_and_come_apart_again():
     alone = torch.rand(2, 5, 3, 3)
     assert stacked(alone) is alone
     assert torch.equal(Channels(5).split(alone)["segmentation"], alone)
+
+
+def test_weights_whose_metadata_speak_of_other_tasks_are_neither_written_nor_read(tmp_path, network):
+    meta = replace(META, arguments={"backbone": "test_resnet", "decoder_channels": 8})
+    with pytest.raises(
+        WeightsError,
+        match=r"x\.safetensors: its metadata speaks of segmentation, the network gives segmentation, depth",
+    ):
+        weights.save(tmp_path / "x.safetensors", network, meta)
+    assert list(tmp_path.iterdir()) == []
+    turned = replace(META, arguments={**META.arguments, "tasks": list(reversed(TASKS))})
+    assert turned.channels == META.channels
+
+
+def test_far_depth_ends_at_what_16_bits_hold(network):
+    far = copy.deepcopy(network)
+    torch.nn.init.constant_(far.heads["depth"][2].bias, 70.0)
+    result = Predictor.from_model(far, META, "cpu")(PIXELS)
+    assert result.depth.min() > 65.6
+    assert np.array(Image.open(io.BytesIO(result.encoded_depth()))).min() == 65535

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lwrefinenet.export.int8 import Int8Report  # which needs an extra to be imported
 
 T = TypeVar("T")
+NEAR = {"depth": "within one percent", "normals": "within one degree"}
 
 console = Console(highlight=False, soft_wrap=True, emoji=False)
 error_console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
@@ -131,6 +132,8 @@ def parity_report(exported: Exported) -> None:
     parity, export = exported.parity, exported.export
     sizes = ", ".join(f"{size} {share:.3%}" for size, share in parity.sizes.items())
     say(f"Pixels with the same class as in PyTorch: {parity.equal_pixels:.3%} ({sizes}).")
+    for task, share in parity.tasks.items():
+        say(f"Pixels with the same {task} ({NEAR[task]}): {share:.3%}.")
     relative = f"{parity.relative_difference:.2g} of their standard deviation"
     say(f"Largest difference of logits: {parity.logit_difference:.2g}, {relative}.")
     taken = "pictures of every size" if export.size is None else f"pictures of {export.size[1]}x{export.size[0]} only"

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from lwrefinenet.labels import LabelSet
 from lwrefinenet.preprocess import Preprocess
-from lwrefinenet.tasks import Channels
+from lwrefinenet.tasks import TASKS, Channels
 
 SCHEMA_VERSION = 1
 
@@ -50,7 +50,8 @@ class WeightsMeta:
     @property
     def tasks(self) -> tuple[str, ...]:
         """What the network gives, in this order."""
-        return tuple(self.arguments.get("tasks", ("segmentation",)))
+        given = self.arguments.get("tasks", TASKS[:1])
+        return tuple(task for task in TASKS if task in given)
 
     @property
     def channels(self) -> Channels:

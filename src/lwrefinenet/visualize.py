@@ -55,16 +55,16 @@ def normal_colours(normals: NDArray[np.float32]) -> Pixels:
     normals: (H, W, 3), 0 where unknown.  Returns (H, W, 3); black where unknown.  As the published code showed and stored them.
     """
     known = np.abs(normals).sum(axis=-1, keepdims=True) > 0
-    colours = (normals * (1, 1, -1) + 1) * 127.5
-    shown: Pixels = np.where(known, np.rint(colours), 0).clip(0, 255).astype(np.uint8)
+    colours = normals * np.array((127.5, 127.5, -127.5), np.float32) + np.float32(128)  # cut off, so that it is rounded
+    shown: Pixels = np.where(known, colours.clip(0, 255).astype(np.uint8), np.uint8(0))
     return shown
 
 
 def _plasma(values: NDArray[np.float32]) -> Pixels:
     """0-1 as colours, by straight lines between nine of matplotlib's "plasma" (N. Smith, S. van der Walt, CC0)."""
-    places = np.linspace(0, 1, len(PLASMA))
-    channels = [np.interp(values, places, [colour[c] for colour in PLASMA]) for c in range(3)]
-    colours: Pixels = np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    places, steps = np.linspace(0, 1, len(PLASMA)), np.linspace(0, 1, 256)
+    table = np.stack([np.interp(steps, places, [colour[c] for colour in PLASMA]) for c in range(3)], axis=-1)
+    colours: Pixels = np.rint(table).astype(np.uint8)[(values * 255).clip(0, 255).astype(np.uint8)]
     return colours
 
 

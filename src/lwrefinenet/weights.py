@@ -60,6 +60,7 @@ def load(name_or_path: str | Path) -> tuple[RefineNet, WeightsMeta]:
     except (UsageError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: its metadata asks for a network that cannot be built: {error}") from error
     load_strictly(model, state, origin=str(path), network=meta.network)
+    _check_tasks(model, meta, path)
     return model.eval(), meta
 
 
@@ -75,8 +76,18 @@ def save(path: str | Path, model: nn.Module, meta: WeightsMeta, *, half: bool = 
 
     half: store convolution weights as float16 (half the size; biases and batch-norm statistics stay float32).
     """
+    _check_tasks(model, meta, Path(path))
     state = {key: _stored(value, half=half) for key, value in model.state_dict().items()}
     write_atomically(Path(path), serialise(state, metadata={META_KEY: meta.to_json(), "format": "pt"}))
+
+
+def _check_tasks(model: nn.Module, meta: WeightsMeta, path: Path) -> None:
+    tasks = getattr(model, "tasks", meta.tasks)
+    if tasks != meta.tasks:
+        raise WeightsError(
+            f"{path}: its metadata speaks of {', '.join(meta.tasks)}, the network gives {', '.join(tasks)}; the metadata's "
+            f"arguments need tasks = {list(tasks)}."
+        )
 
 
 def locate(name_or_path: str | Path) -> Path:

@@ -151,6 +151,21 @@ def test_files_that_do_not_fit_are_named(root):
         dataset.check_files("depth")
 
 
+def test_kinds_units_and_focal_lengths_are_found_before_anything_is_learnt(root):
+    text = (root / "dataset.toml").read_text()
+    (root / "dataset.toml").write_text(text.replace("depth_scale = 0.001", ""))
+    with pytest.raises(DataError, match="their unit is not known; write depth_scale"):
+        folder_dataset(root, "train").check_files("depth")
+    (root / "dataset.toml").write_text(text.replace("focal_length = 60", ""))
+    folder_dataset(root, "train").check_files("depth")
+    (root / "normals" / "train" / "001.png").unlink()
+    with pytest.raises(DataError, match="the camera's focal length is known"):
+        deriving_normals(folder_dataset(root, "train")).check_files("normals")
+    save(root / "depth" / "train" / "001.png", np.zeros((64, 80, 3), np.uint8))
+    with pytest.raises(DataError, match=r"001\.png: is a PNG of mode RGB; depth is expected"):
+        folder_dataset(root, "train").check_files("depth")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

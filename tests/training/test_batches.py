@@ -1,15 +1,19 @@
 import multiprocessing
 import os
+import re
 import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from lwrefinenet.data.folder import folder_dataset
 from lwrefinenet.data.transforms import TrainTransform
-from lwrefinenet.errors import DataError, RunError
-from lwrefinenet.training.batches import AugmentedSamples, dead_workers_named, steps_per_epoch
+from lwrefinenet.errors import DataError
+from lwrefinenet.training.batches import AugmentedSamples, steps_per_epoch
 from lwrefinenet.training.batches import batches as stream
 from tests.shapes import write_shapes
 
@@ -105,7 +109,26 @@ def test_workers_outlive_the_signals_that_stop_a_run(dataset):
     assert len(signal_to_the_workers(dataset, signal.SIGTERM)) == 40 * 3 - 1
 
 
-def test_a_worker_that_dies_is_said_in_one_sentence(dataset):
-    died = r"a process that loads pictures died .*--resume --set workers=0"
-    with pytest.raises(RunError, match=died), dead_workers_named():
-        signal_to_the_workers(dataset, signal.SIGKILL)
+DYING = """
+import os, sys
+from tests.training.test_batches import folder_dataset, signal, signal_to_the_workers
+from lwrefinenet.errors import RunError
+from lwrefinenet.training.batches import dead_workers_named
+try:
+    with dead_workers_named():
+        signal_to_the_workers(folder_dataset(__import__("pathlib").Path(sys.argv[1]), "train"), signal.SIGKILL)
+except RunError as error:
+    print(error, flush=True)
+os._exit(0)
+"""
+
+
+def test_a_worker_that_dies_is_said_in_one_sentence(tmp_path):
+    """In a process of its own: torch raises wherever that is when it learns of the death, a second time in the midst of pytest."""
+    write_shapes(tmp_path, train=7)
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", DYING, tmp_path], cwd=root, capture_output=True, text=True, check=False
+    )
+    expected = r"a process that loads pictures died .*--resume --set workers=0, or give it more\."
+    assert re.fullmatch(expected, done.stdout.strip()), done.stdout + done.stderr

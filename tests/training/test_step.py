@@ -200,3 +200,20 @@ def test_validation_sees_the_same_statistics_in_every_process(tmp_path):
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run([sys.executable, *launcher, script], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "2 [(0, [5.0, 5.0]), (1, [5.0, 5.0])] a", done.stderr
+
+
+class Unlike:
+    """A teacher whose distance is the mean of the logits' squares, whatever the labels."""
+
+    def distance(self, logits, images):
+        return logits.square().mean()
+
+
+def test_a_teacher_counts_by_pictures_whatever_their_labels(tiny_model):
+    whole, learner = step_of(tiny_model, 4)
+    parts, other = step_of(tiny_model, 1)
+    whole.teacher = parts.teacher = Unlike()
+    assert parts(IMAGES, TARGETS) == pytest.approx(whole(IMAGES, TARGETS), rel=1e-5)
+    assert torch.allclose(parameters(learner), parameters(other), atol=1e-5)
+    unlabelled = {"segmentation": torch.full_like(TARGETS["segmentation"], 255)}
+    assert whole(IMAGES, unlabelled) > 0

@@ -26,7 +26,7 @@ def import_(
         raise UsageError(f"--dataset {dataset!r} is no label set; expected one of {', '.join(LABEL_SETS)}.")
     labels = LABEL_SETS[dataset]
     model = import_published(file, network)
-    if model.num_classes == JOINT_CLASSES and dataset in JOINT:
+    if isinstance(model, MultiTaskRefineNet) and model.num_classes == JOINT_CLASSES and dataset in JOINT:
         model = of_one_dataset(model, dataset)
     if model.num_classes != len(labels):
         raise UsageError(

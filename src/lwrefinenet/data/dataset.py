@@ -11,7 +11,7 @@ import numpy as np
 
 from lwrefinenet.data.decoders import NothingLabelled
 from lwrefinenet.data.dump_format import DumpFormat
-from lwrefinenet.data.geometry import FINE_WINDOW, DepthScale, normals_from_depth, read_depth, read_normals
+from lwrefinenet.data.geometry import FINE_WINDOW, DepthScale, check_kind, normals_from_depth, read_depth, read_normals
 from lwrefinenet.errors import DataError
 from lwrefinenet.images import READABLE_SUFFIXES, read_header, read_mask, read_picture, upright
 from lwrefinenet.labels import LabelSet
@@ -111,8 +111,9 @@ class SegmentationDataset:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Pictures and masks: what must not be written over."""
-        return self.images + tuple(sample.mask for sample in self.samples)
+        """Pictures, masks, depth and normals: what must not be written over."""
+        known = (path for sample in self.samples for path in (sample.mask, sample.depth, sample.normals))
+        return self.images + tuple(path for path in known if path is not None)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -167,19 +168,31 @@ class SegmentationDataset:
         return with_depth if task == "depth" else not isinstance(self.decode, NothingLabelled)
 
     def check_files(self, task: str) -> None:
-        """Raise DataError for a file of this task ("depth", "normals") that is missing or of another size than its picture."""
-        for sample in self.samples:
-            path = sample.normals if task == "normals" else sample.depth
-            if path is None:
-                continue
+        """Raise DataError for a file of this task ("depth", "normals") that is missing, of another kind, or of another size than
+        its picture, from their headers; one of them is read as learning will read it, its unit and the focal length included.
+        """
+        with_files = [sample for sample in self.samples if self._file(sample, task) is not None]
+        for sample in with_files:
+            path, derived = self._file(sample, task), task == "normals" and sample.normals is None
+            assert path is not None
             if not path.is_file():
                 raise DataError(f"{path}: no such file, but it is to be the {task} of {sample.image.name}.")
-            found, expected = read_header(path).size, read_header(sample.image).size
-            if found != expected and found != expected[::-1]:
+            header, expected = read_header(path), read_header(sample.image).size
+            check_kind("depth" if derived else task, path, header.format, header.mode)
+            if header.size not in (expected, expected[::-1]):
                 raise DataError(
-                    f"{path}: is {found[1]}x{found[0]}, its picture {sample.image.name} is {expected[1]}x{expected[0]}; expected "
+                    f"{path}: is {header.size[1]}x{header.size[0]}, its "
+                    f"picture {sample.image.name} is {expected[1]}x{expected[0]}; expected "
                     "one value for each pixel of the picture."
                 )
+        for sample in with_files[:1]:
+            self.labelled(self.samples.index(sample), (task,))
+
+    def _file(self, sample: Sample, task: str) -> Path | None:
+        """What the task learns from: its own file, or for normals that are derived that of the depth."""
+        if task == "depth":
+            return sample.depth
+        return sample.normals or (sample.depth if self.normals_from_depth else None)
 
     def _aligned(self, values: np.ndarray, sample: Sample, path: Path, pixels: np.ndarray) -> np.ndarray:
         """What was read of `path`, turned and cut like the picture."""

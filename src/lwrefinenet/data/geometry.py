@@ -38,7 +38,7 @@ def read_depth(path: Path, scale: DepthScale | None) -> np.ndarray:
     there is no finite number.  ImageError for a file that cannot be read; DataError for one that holds no depth, or whole numbers
     without a scale.
     """
-    values = _grey(path, "depth")
+    values = _grey(path)
     if np.issubdtype(values.dtype, np.floating):
         metres = values.astype(np.float32)
         return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0))
@@ -59,10 +59,7 @@ def read_normals(path: Path) -> np.ndarray:
     """
     with opened_image(path) as opened:
         image, stored, remaining = opened.image, opened.orientation, opened.remaining
-        if image.format in ("JPEG", "MPO") or image.mode not in ("RGB", "RGBA"):
-            raise DataError(
-                f"{path}: is a {image.format} of mode {image.mode}; normals are expected as the colours of an RGB PNG."
-            )
+        check_kind("normals", path, image.format or "", image.mode)
         colours = np.array(image.convert("RGB"))
     if remaining != stored:
         colours = as_stored(colours, stored)
@@ -120,15 +117,24 @@ def _window_sums(values: np.ndarray, window: int) -> np.ndarray:
     return found
 
 
-def _grey(path: Path, what: str) -> np.ndarray:
+def check_kind(task: str, path: Path, file_format: str, mode: str) -> None:
+    """Raise DataError where a picture file of this format and mode, in Pillow's words, holds no depth, or no normals."""
+    kept = file_format not in ("JPEG", "MPO")
+    if task == "normals" and not (kept and mode in ("RGB", "RGBA")):
+        raise DataError(
+            f"{path}: is a {file_format} of mode {mode}; normals are expected as the colours of an RGB PNG."
+        )
+    if task == "depth" and not (kept and (mode in ("L", "I", "F") or mode.startswith("I;"))):
+        raise DataError(
+            f"{path}: is a {file_format} of mode {mode}; depth is expected as a grey PNG or TIFF of 16 bits, or a "
+            "floating-point TIFF in metres."
+        )
+
+
+def _grey(path: Path) -> np.ndarray:
     """(H, W) integers or floats as they are stored."""
     with opened_image(path) as opened:
         image, stored, remaining = opened.image, opened.orientation, opened.remaining
-        whole = image.mode == "L" or image.mode == "I" or image.mode.startswith("I;")
-        if image.format in ("JPEG", "MPO") or not (whole or image.mode == "F"):
-            raise DataError(
-                f"{path}: is a {image.format} of mode {image.mode}; {what} is expected as a grey PNG or TIFF of 16 bits, or a "
-                "floating-point TIFF in metres."
-            )
+        check_kind("depth", path, image.format or "", image.mode)
         values = np.array(image)
     return as_stored(values, stored) if remaining != stored else values

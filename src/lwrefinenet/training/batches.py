@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lwrefinenet.data.dataset import LabelledPictures
 from lwrefinenet.data.transforms import TrainTransform
-from lwrefinenet.errors import DataError, RunError
+from lwrefinenet.errors import DataError, LwRefineNetError, RunError
 
 Place = tuple[int, int]  # epoch, index of a picture
 
@@ -50,8 +50,10 @@ class AugmentedSamples(Dataset[tuple[Tensor, dict[str, Tensor], int]]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_mixed(self.seed, epoch, index))
             image, targets = transform.of(labelled)
-        unknown = {"depth": torch.zeros(image.shape[1:]), "normals": torch.zeros(image.shape)}
-        return image, {**{task: unknown[task] for task in self.tasks}, **targets}, index
+        for task in self.tasks:
+            if task not in targets:
+                targets[task] = torch.zeros(image.shape[1:] if task == "depth" else image.shape)
+        return image, {task: targets[task] for task in ("segmentation", *self.tasks)}, index
 
 
 def steps_per_epoch(num_pictures: int, batch_size: int) -> int:
@@ -86,8 +88,18 @@ def batches(
         generator=torch.Generator(),  # its own, so that starting workers draws nothing from the training's generator
         pin_memory=pin_memory,
     )
-    for images, targets, indices in loader:
-        yield Batch(images, targets, indices.tolist())
+    try:
+        for images, targets, indices in loader:
+            yield Batch(images, targets, indices.tolist())
+    except (ConnectionError, EOFError, FileNotFoundError) as error:
+        if not workers or "Original Traceback" in str(error):
+            raise
+        raise RuntimeError(f"DataLoader worker died while it handed over a batch ({type(error).__name__})") from error
+    except LwRefineNetError as error:
+        if "Original Traceback" not in str(error):
+            raise
+        # Of a loading process: torch puts that one's traceback before the sentence.
+        raise type(error)(str(error).strip().rpartition(f"{type(error).__name__}: ")[2]) from None
 
 
 @contextmanager

@@ -92,6 +92,8 @@ def require_labels(data: RunData, tasks: Sequence[str], listener: Listener) -> N
             if not part.has(task):
                 listener.say(f"warning: {part.name} {part.split} has no {task} and does not teach it.")
             part.check_files(task)
+        for part in data.validation.parts if data.validation else ():
+            part.check_files(task)
 
 
 def checked(data: RunData, listener: Listener) -> Census:

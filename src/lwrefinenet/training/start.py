@@ -141,7 +141,8 @@ def freezes_batch_norm(recipe: Recipe, device_batch: int) -> bool:
     """Whether the running statistics stay as they came: as the recipe says, or by the number of pictures at once."""
     if recipe.freeze_batch_norm is not None:
         return recipe.freeze_batch_norm
-    return device_batch < FEWEST_FOR_STATISTICS and recipe.backbone_weights != "none"
+    trained = recipe.initial_weights is not None or recipe.backbone_weights != "none"
+    return device_batch < FEWEST_FOR_STATISTICS and trained
 
 
 def fitting_device_batch(

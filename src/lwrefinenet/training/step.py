@@ -20,7 +20,7 @@ OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "MPS backend out 
 class OptimizerStep:
     """Forward, backward and update, the same whatever the number of parts and processes.
 
-    But for batch-norm statistics, and for OHEM, Dice and Lovasz, which see each part as a whole of its own.
+    But for batch-norm statistics, and for OHEM, Dice, Lovasz and berHu, which see each part as a whole of its own.
 
     learner: as `Processes.distributed` gives it.  prepare: (N, 3, H, W) uint8 to what the network wants.
     device_batch: pictures at once; halved where they do not fit.  clip_grad_norm: 0 for none.  teacher: whose opinion counts too.
@@ -61,15 +61,16 @@ class OptimizerStep:
         """Each part counts, in each task, by its known pixels among those of the whole batch, on all devices."""
         self.optimizer.zero_grad(set_to_none=True)
         whole = self.processes.sum(self.loss.counts(targets)).clamp_min(1e-6)
+        pictures = float(self.processes.sum(torch.tensor(float(len(images)), device=images.device)))
         total = torch.zeros((), device=images.device)
         parts = list(self._parts(images, targets))
         for number, (some_images, some_targets) in enumerate(parts):
-            share = self.loss.counts(some_targets) / whole
+            shares = self.loss.counts(some_targets) / whole, len(some_images) / pictures
             if number < len(parts) - 1:
                 with self.processes.without_exchange(self.learner):
-                    total += self._backward(some_images, some_targets, share)
+                    total += self._backward(some_images, some_targets, *shares)
             else:
-                total += self._backward(some_images, some_targets, share)
+                total += self._backward(some_images, some_targets, *shares)
         return float(self.processes.sum(total))
 
     def _parts(self, images: Tensor, targets: Mapping[str, Tensor]) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
@@ -77,12 +78,14 @@ class OptimizerStep:
             part = slice(start, start + self.device_batch)
             yield images[part], {task: values[part] for task, values in targets.items()}
 
-    def _backward(self, images: Tensor, targets: Mapping[str, Tensor], share: Tensor) -> Tensor:
-        """share: (tasks,)."""
+    def _backward(
+        self, images: Tensor, targets: Mapping[str, Tensor], share: Tensor, share_of_pictures: float
+    ) -> Tensor:
+        """share: (tasks,) of what is known in the whole batch.  share_of_pictures: by which a teacher counts, labels or not."""
         with self.processes.accelerator.autocast():
             maps, log_variances = self.learner(self.prepare(images))
             taught = 0.0 if self.teacher is None else self.teacher.distance(maps["segmentation"][0], images)
-        loss = (self.loss(maps, targets, log_variances) * share).sum() + taught * share[0]
+        loss = (self.loss(maps, targets, log_variances) * share).sum() + taught * share_of_pictures
         self.processes.accelerator.backward(
             loss * self.processes.count
         )  # the exchange takes the mean over the processes
