@@ -41,7 +41,7 @@ SHIPPED: dict[str, ShippedWeights] = {
         sha256="01dcf9ca7eb2277aede9a99bc7df8a00d42140252e3774d089a6f1603920d95a"
     ),
     "rf_lw_nano_efficientnet_lite0.camvid": ShippedWeights(
-        sha256="9bdefc038fd9a6c4bd3a4054d4b7bd3fe8e85dd21bf27ea83a923e448295b824"
+        sha256="856bbc272ba40b2bef3deefa99de231fd3df3c7ee5c683fafea6c083102e8b81"
     ),
 }
 DEFAULT_WEIGHTS = "rf_lw_efficientnet_lite0.camvid"
