@@ -16,6 +16,9 @@ from lwrefinenet.models.same_padding import SamePaddedConv2d
 from lwrefinenet.preprocess import Preprocess
 
 REDUCTIONS = (4, 8, 16, 32)
+_HABITS: dict[
+    str, tuple[bool, bool]
+] = {}  # by a backbone's name: whether features come channels last, and pictures are padded
 
 
 class TimmFeatures(nn.Module):
@@ -56,12 +59,17 @@ class TimmFeatures(nn.Module):
     def _find_habits(self) -> None:
         """Settle whether pictures need padding (patch stems round sizes down) and whether features come channels last.
 
-        timm says neither, so each combination is tried on small pictures of awkward sizes until one keeps forward's promise.
+        timm says neither, so each combination is tried on small pictures of awkward sizes until one keeps forward's promise; what
+        was found of a network holds for every other of its name.
         """
+        if self.name in _HABITS:
+            self.channels_last, self.padded = _HABITS[self.name]
+            return
         self.eval()
         for self.channels_last, self.padded in product((False, True), repeat=2):
             if self._keeps_promise(33, 47) and self._keeps_promise(1, 1):
                 self.train()
+                _HABITS[self.name] = self.channels_last, self.padded
                 return
         raise UsageError(
             f"backbone {self.name!r} does not take pictures of every size; take a convolutional one, such as 'resnet18'."
