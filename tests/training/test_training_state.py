@@ -18,7 +18,7 @@ def state_of(model):
 
 def learn(state, images):
     """One step that draws on the random generator, as dropout does; returns the loss."""
-    loss = torch.nn.functional.dropout(state.learner(images)[0], 0.5).square().mean()
+    loss = torch.nn.functional.dropout(state.learner(images)[0]["segmentation"][0], 0.5).square().mean()
     state.optimizer.zero_grad()
     loss.backward()
     state.optimizer.step()
