@@ -1,13 +1,14 @@
 """What several test files need: the folders of shared fixtures, and a network small enough to build for every test."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from lwrefinenet import weights
+from lwrefinenet import cli, weights
 from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.models.refinenet import LightWeightRefineNet
 from lwrefinenet.predict import Predictor
@@ -105,3 +106,17 @@ def _shared(name: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent: these fixtures stand outside the repository")
     return folder
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a command line in this process: its exit code, standard output and standard error."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lwrefinenet", *map(str, arguments)])
+        with pytest.raises(SystemExit) as leaving:
+            cli.main()
+        out, err = capsys.readouterr()
+        return leaving.value.code or 0, out, err
+
+    return call

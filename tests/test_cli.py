@@ -29,20 +29,6 @@ TINY_RECIPE = (
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Run a command line in this process: its exit code, standard output and standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lwrefinenet", *map(str, arguments)])
-        with pytest.raises(SystemExit) as leaving:
-            cli.main()
-        out, err = capsys.readouterr()
-        return leaving.value.code or 0, out, err
-
-    return call
-
-
-@pytest.fixture
 def tiny_weights(tmp_path, tiny_model, tiny_meta):
     weights.save(tmp_path / "tiny.safetensors", tiny_model, tiny_meta)
     return tmp_path / "tiny.safetensors"

@@ -2,14 +2,13 @@
 
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 from torch import nn
 
-from lwrefinenet import cli, weights
+from lwrefinenet import weights
 from lwrefinenet.data.benchmarks.cityscapes import EVALUATED_IDS
 from lwrefinenet.data.layouts import open_dataset, open_pictures
 from lwrefinenet.dump import Dump
@@ -153,17 +152,6 @@ def test_pictures_of_one_stem_are_refused_before_any_work(tmp_path):
 
 
 # On the command line
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lwrefinenet", *map(str, arguments)])
-        with pytest.raises(SystemExit) as leaving:
-            cli.main()
-        return leaving.value.code or 0, *capsys.readouterr()
-
-    return call
 
 
 def weights_file(path, labels):

@@ -150,9 +150,9 @@ class SegmentationDataset:
         derived = "normals" in tasks and sample.normals is None and self.normals_from_depth
         depth = normals = None
         if sample.depth is not None and ("depth" in tasks or derived):
-            depth = self._aligned(read_depth(sample.depth, self.depth_scale), sample, sample.depth, pixels)
+            depth = self._aligned(read_depth(sample.depth, self.depth_scale), sample, sample.depth)
         if sample.normals is not None and "normals" in tasks:
-            normals = self._aligned(read_normals(sample.normals), sample, sample.normals, pixels)
+            normals = self._aligned(read_normals(sample.normals), sample, sample.normals)
         elif depth is not None and derived:
             window = self.depth_scale.window if self.depth_scale else FINE_WINDOW
             normals = normals_from_depth(depth, self._known_focal_length(sample), window=window)
@@ -180,11 +180,7 @@ class SegmentationDataset:
             header, expected = read_header(path), read_header(sample.image).size
             check_kind("depth" if derived else task, path, header.format, header.mode)
             if header.size not in (expected, expected[::-1]):
-                raise DataError(
-                    f"{path}: is {header.size[1]}x{header.size[0]}, its "
-                    f"picture {sample.image.name} is {expected[1]}x{expected[0]}; expected "
-                    "one value for each pixel of the picture."
-                )
+                raise _misfit(path, header.size, sample, expected)
         for sample in with_files[:1]:
             self.labelled(self.samples.index(sample), (task,))
 
@@ -194,16 +190,13 @@ class SegmentationDataset:
             return sample.depth
         return sample.normals or (sample.depth if self.normals_from_depth else None)
 
-    def _aligned(self, values: np.ndarray, sample: Sample, path: Path, pixels: np.ndarray) -> np.ndarray:
+    def _aligned(self, values: np.ndarray, sample: Sample, path: Path) -> np.ndarray:
         """What was read of `path`, turned and cut like the picture."""
         header = read_header(sample.image)
         if values.shape[:2] != header.upright_size:
             values = upright(values, header.orientation)
         if values.shape[:2] != header.upright_size:
-            raise DataError(
-                f"{path}: is {_size(values)}, its picture {sample.image.name} is {_size(pixels)}; expected one value for each "
-                "pixel of the picture."
-            )
+            raise _misfit(path, values.shape, sample, header.upright_size)
         return values if self.crop is None else values[self.crop]
 
     def _known_focal_length(self, sample: Sample) -> tuple[float, float]:
@@ -334,6 +327,14 @@ def paired_by_stem(images: Path, masks: Path, *, or_list: Path | None = None) ->
             f"{lacking[0].image}: has no mask; expected {lacking[0].mask}. {len(lacking)} of {len(samples)} pictures lack one."
         )
     return samples
+
+
+def _misfit(path: Path, found: Sequence[int], sample: Sample, expected: Sequence[int]) -> DataError:
+    """found, expected: (height, width) of depth or normals, and of their picture."""
+    return DataError(
+        f"{path}: is {found[1]}x{found[0]}, its picture {sample.image.name} is {expected[1]}x{expected[0]}; expected one value "
+        "for each pixel of the picture."
+    )
 
 
 def _size(array: np.ndarray) -> str:

@@ -73,13 +73,15 @@ class Training:
     def _stage(self, stream: Iterator[Batch]) -> bool:
         """From here to the end of the stage; whether someone wants to stop."""
         stage = self.data.stages.at_epoch(self.state.epoch)
-        while not self.state.finished and self.data.stages.at_epoch(self.state.epoch) is stage:
+        while not self.state.finished:
             self._learning_mode()
             for batch in self._awaited(islice(stream, stage.steps - self.state.step)):
                 self._learn(batch)
                 if self._pause():
                     return True
             self._end_epoch()
+            if self.data.stages.starts_at(self.state.epoch):
+                break
         return False
 
     def restore(self) -> None:
