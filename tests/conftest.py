@@ -1,6 +1,5 @@
 """What several test files need: the folders of shared fixtures, and a network small enough to build for every test."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from lwrefinenet.preprocess import Preprocess
 from lwrefinenet.runtimes import choose
 from tests.colours import COLOURS, StrongestColour
 from tests.tiny import TINY_META, build_tiny
-
-os.environ.pop("COLUMNS", None)  # pytest-xdist tells its workers a width, which rich would keep for good
 
 SHARED = Path(__file__).parents[2] / "shared"
 
