@@ -1,4 +1,4 @@
-"""Put trained weights into the package, with their test score in the metadata, and print their line for the table.
+"""Put trained weights into the package, with their test scores in the metadata, and print their line for the table.
 
 lwrefinenet evaluate runs/NAME/best.safetensors --data DATA --output score.json
 python scripts/ship_weights.py runs/NAME/best.safetensors score.json recipes/NAME.toml rf_lw_efficientnet_lite0.camvid
@@ -10,8 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lwrefinenet import weights
-from lwrefinenet.evaluate import Protocol
-from lwrefinenet.meta import Score
+from lwrefinenet.evaluate import Evaluation
 from lwrefinenet.training.recipe import Recipe
 
 
@@ -21,12 +20,12 @@ def main(trained: str, score_file: str, recipe: str, name: str) -> None:
     score = json.loads(Path(score_file).read_text())
     if score["weights"]["sha256"] != weights.sha256_of(Path(trained)):
         raise SystemExit(f"{score_file}: is the score of other weights than {trained}.")
-    stated = Score("mean_iou", score["mean_iou"], str(Protocol(**score["protocol"])))
+    stated = Evaluation.from_dict(score).stated
     target = weights.SHIPPED_FOLDER / (name + weights.SUFFIX)
     weights.save(
         target,
         model,
-        replace(meta, scores=(*meta.scores, stated), recipe=Recipe.from_toml(recipe).to_toml()),
+        replace(meta, scores=(*meta.scores, *stated), recipe=Recipe.from_toml(recipe).to_toml()),
         half=True,
     )
     print(

@@ -179,12 +179,14 @@ def test_multi_scale_testing_stands_in_the_protocol(run, tmp_path, tiny_weights)
 
 
 def test_evaluate_prints_a_table_in_percent(run, tmp_path, tiny_weights):
-    data = write_shapes(tmp_path / "blocks")
-    mean_iou = json.loads(run("evaluate", tiny_weights, "--data", data, "--json")[1])["mean_iou"]
+    data = write_shapes(tmp_path / "blocks", val=10)
+    found = json.loads(run("evaluate", tiny_weights, "--data", data, "--json")[1])
     code, out, _ = run("evaluate", tiny_weights, "--data", data)
     assert code == 0
-    assert re.search(rf"mean IoU\D+{100 * mean_iou:.1f}", out)
-    assert "Protocol: blocks val, 4 pictures at 80x64" in out
+    assert re.search(rf"mean IoU\D+{100 * found['mean_iou']:.1f}", out)
+    low, high = found["mean_iou_interval"]
+    assert f"Mean IoU on other pictures of this kind: {100 * low:.1f} to {100 * high:.1f} (95 %," in out
+    assert "Protocol: blocks val, 10 pictures at 80x64" in out
 
 
 def test_train_by_a_recipe_gives_weights_that_predict_takes(run, tmp_path, picture):

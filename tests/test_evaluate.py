@@ -1,4 +1,4 @@
-import math
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,59 +7,11 @@ from PIL import Image
 
 from lwrefinenet.data.folder import folder_dataset
 from lwrefinenet.errors import DataError
-from lwrefinenet.evaluate import ConfusionMatrix, evaluate
+from lwrefinenet.evaluate import Evaluation, Protocol, evaluate
 from lwrefinenet.labels import VOC
 from lwrefinenet.predict import Maps
 from tests.pictures import write_array
 from tests.shapes import write_shapes
-
-
-def matrix_of(predicted, target, num_classes=3):
-    matrix = ConfusionMatrix(num_classes, ignore_index=255)
-    matrix.update(np.array(predicted, np.uint8), np.array(target, np.uint8))
-    return matrix
-
-
-def test_iou_of_a_3x3_picture_worked_out_by_hand():
-    matrix = matrix_of([[0, 0, 1], [0, 1, 1], [2, 2, 1]], [[0, 0, 0], [0, 1, 1], [2, 1, 255]])
-    # class 0: 3 hits, 4 true, 3 predicted; class 1: 2 hits, 3 true, 3 predicted; class 2: 1 hit, 1 true, 2 predicted
-    assert matrix.per_class_iou.tolist() == [3 / 4, 2 / 4, 1 / 2]
-    assert matrix.mean_iou == pytest.approx((3 / 4 + 1 / 2 + 1 / 2) / 3)
-    assert matrix.pixel_accuracy == 6 / 8
-
-
-def test_absent_class_does_not_count():
-    matrix = matrix_of([[0, 0], [1, 1]], [[0, 0], [1, 255]])
-    assert matrix.mean_iou == 1.0
-    assert math.isnan(matrix.per_class_iou[2])
-
-
-def test_a_class_predicted_but_never_true_counts_as_zero():
-    assert matrix_of([[0, 2]], [[0, 0]]).per_class_iou[2] == 0.0
-
-
-def test_ignored_pixels_count_nowhere():
-    matrix = matrix_of([[0, 1], [2, 0]], [[255, 255], [255, 0]])
-    assert matrix.counts.sum() == 1
-
-
-def test_two_pictures_add_up_to_one_matrix_not_to_a_mean_of_scores():
-    matrix = ConfusionMatrix(2, ignore_index=255)
-    matrix.update(np.zeros((1, 8), np.uint8), np.zeros((1, 8), np.uint8))
-    matrix.update(np.zeros((1, 2), np.uint8), np.ones((1, 2), np.uint8))
-    assert matrix.per_class_iou.tolist() == [8 / 10, 0.0]
-
-
-def test_an_ignore_index_that_is_not_255_is_honoured():
-    matrix = ConfusionMatrix(2, ignore_index=11)
-    matrix.update(np.array([[0, 1]], np.uint8), np.array([[0, 11]], np.uint8))
-    assert matrix.counts.tolist() == [[1, 0], [0, 0]]
-
-
-@pytest.mark.parametrize(("predicted", "target"), [([[3]], [[0]]), ([[0]], [[4]])])
-def test_an_index_that_is_no_class_is_refused(predicted, target):
-    with pytest.raises(ValueError, match="beyond the 3 classes"):
-        matrix_of(predicted, target)
 
 
 def test_evaluation_of_perfect_and_of_blind_predictions(tmp_path):
@@ -110,6 +62,31 @@ def test_what_is_predicted_is_kept_picture_by_picture(tmp_path):
     assert all(np.array_equal(mask, dataset[index][0][..., 0] // 128) for index, mask in kept.items())
 
 
+def test_the_interval_is_worked_out_where_it_is_asked_for_and_by_several_processes_alike(tmp_path):
+    dataset = folder_dataset(write_shapes(tmp_path, val=12), "val")
+    guess = lambda pixels: Maps(pixels[..., 0] // 128)  # noqa: E731
+    plain = evaluate(guess, dataset, labels=dataset.labels)
+    alone = evaluate(guess, dataset, labels=dataset.labels, interval=True)
+    low, high = alone.mean_iou_interval
+    assert plain.mean_iou_interval is None and "mean_iou_interval" not in plain.to_dict()
+    assert low < alone.mean_iou < high
+    counted = []  # by the first of two processes, which is not scored
+    with pytest.raises(StopIteration):
+        evaluate(guess, dataset, labels=dataset.labels, interval=True, share=(0, 2), gather=stop_after(counted))
+    both = lambda second: [*counted, second]  # noqa: E731
+    together = evaluate(guess, dataset, labels=dataset.labels, interval=True, share=(1, 2), gather=both)
+    assert together == alone
+    assert Evaluation.from_dict(json.loads(json.dumps(alone.to_dict()))) == alone
+
+
+def stop_after(counted):
+    def gather(own):
+        counted.append(own)
+        raise StopIteration
+
+    return gather
+
+
 def test_weights_of_other_classes_are_refused(tmp_path):
     dataset = folder_dataset(write_shapes(tmp_path), "val")
     with pytest.raises(DataError, match=r"know 21 classes \(background, aeroplane, bicycle, bird, \.\.\.\)"):
@@ -134,3 +111,24 @@ def test_depth_is_scored_where_pictures_hold_it(tmp_path):
     assert derived.normals["mean_degrees"] == pytest.approx(0, abs=0.01)
     alone = evaluate(lambda _: plain, dataset, labels=dataset.labels)
     assert alone.depth is None and alone.mean_iou == found.mean_iou
+
+
+def evaluation_of(**tasks):
+    protocol = Protocol("rooms", "test", 2, "64x48", 2, "none", "bilinear")
+    return Evaluation(protocol, 0.5, 0.75, {"wall": 0.5, "floor": None}, **tasks)
+
+
+def test_an_evaluation_is_read_back_from_what_was_written_beside_other_facts():
+    before = evaluation_of(depth={"rmse": 0.6})
+    assert Evaluation.from_dict({**before.to_dict(), "weights": {"name": "rooms"}}) == before
+
+
+def test_weights_state_one_number_for_each_task():
+    of_all = evaluation_of(depth={"rmse": 0.6, "abs_rel": 0.1}, normals={"mean_degrees": 23.0, "median_degrees": 17.0})
+    assert {score.metric: score.value for score in of_all.stated} == {
+        "mean_iou": 0.5,
+        "depth_rmse_metres": 0.6,
+        "normals_mean_degrees": 23.0,
+    }
+    assert [score.metric for score in evaluation_of().stated] == ["mean_iou"]
+    assert all(score.protocol.startswith("rooms test, 2 pictures at 64x48") for score in of_all.stated)

@@ -30,6 +30,18 @@ def test_round_trip_loses_nothing():
     assert WeightsMeta.from_json(META.to_json()) == META
 
 
+@pytest.mark.parametrize(
+    ("metric", "value", "text"),
+    [
+        ("mean_iou", 0.417, "mean_iou 41.7 %"),
+        ("depth_rmse_metres", 0.5649, "depth_rmse 0.565 m"),
+        ("normals_mean_degrees", 23.06, "normals_mean 23.1 degrees"),
+    ],
+)
+def test_a_score_is_told_in_its_unit(metric, value, text):
+    assert str(Score(metric, value, "nyudv2 test")) == text
+
+
 def test_defaults_survive_too(tiny_meta):
     assert WeightsMeta.from_json(tiny_meta.to_json()) == tiny_meta
 

@@ -61,6 +61,9 @@ def evaluation_report(evaluation: Evaluation) -> None:
     table.add_row("mean IoU", f"{100 * evaluation.mean_iou:.1f}")
     table.add_row("pixel accuracy", f"{100 * evaluation.pixel_accuracy:.1f}")
     console.print(table)
+    if evaluation.mean_iou_interval:
+        low, high = (100 * end for end in evaluation.mean_iou_interval)
+        say(f"Mean IoU on other pictures of this kind: {low:.1f} to {high:.1f} (95 %, pictures drawn again and again).")
     if evaluation.depth:
         say(f"Depth: {depth_scores(evaluation.depth)}.")
     if evaluation.normals:
@@ -326,9 +329,7 @@ def _parameters(name: str) -> str:
 
 def _scores(meta: WeightsMeta) -> str:
     """Each score with the set and split it was measured on; the whole protocol stands in the file and in `evaluate`."""
-    stated = (
-        f"{score.metric} {100 * score.value:.1f} % on {score.protocol.partition(',')[0]}" for score in meta.scores
-    )
+    stated = (f"{score} on {score.protocol.partition(',')[0]}" for score in meta.scores)
     return "\n".join(stated) or "none stated"
 
 

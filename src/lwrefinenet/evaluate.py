@@ -1,61 +1,20 @@
-"""Streaming metrics: one confusion matrix over a whole set, and every number with the protocol that makes it comparable."""
+"""The scores of a network on a split, and the protocol that makes every one of them comparable."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
 
 import numpy as np
 
-from lwrefinenet.data.dataset import LabelledPictures
+from lwrefinenet.confidence import Resamples
+from lwrefinenet.confusion import ConfusionMatrix
+from lwrefinenet.data.dataset import Labelled, LabelledPictures
 from lwrefinenet.data.unlabelled import UnlabelledPictures
 from lwrefinenet.dense_metrics import DepthErrors, NormalErrors
 from lwrefinenet.errors import DataError
 from lwrefinenet.labels import LabelSet
+from lwrefinenet.meta import Score
 from lwrefinenet.predict import Maps
-
-
-class ConfusionMatrix:
-    """Counts of pixels by true class (rows) and predicted class (columns); memory does not grow with the set."""
-
-    def __init__(self, num_classes: int, ignore_index: int) -> None:
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
-        self.counts = np.zeros((num_classes, num_classes), dtype=np.int64)
-
-    def update(self, predicted: np.ndarray, target: np.ndarray) -> None:
-        """Count one picture.
-
-        predicted: (H, W) class indices.  target: (H, W) class indices and the ignore index, whose pixels count nowhere.
-        ValueError where the sizes differ or an index is no class.
-        """
-        if predicted.shape != target.shape:
-            raise ValueError(f"prediction is {predicted.shape}, target is {target.shape}; they must be of one size.")
-        # One 16-bit key per pixel: no masking, no 64-bit copies.
-        pairs = np.bincount((target.astype(np.uint16) << 8 | predicted).ravel(), minlength=1 << 16).reshape(256, 256)
-        pairs[self.ignore_index] = 0
-        if pairs.sum() != (counted := pairs[: self.num_classes, : self.num_classes]).sum():
-            raise ValueError(f"an index beyond the {self.num_classes} classes stands in a prediction or target.")
-        self.counts += counted
-
-    @property
-    def per_class_iou(self) -> np.ndarray:
-        """(num_classes,) intersection over union, 0-1; nan for a class in neither targets nor predictions."""
-        hits = np.diag(self.counts)
-        union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - hits
-        iou: np.ndarray = np.divide(hits, union, out=np.full(self.num_classes, np.nan), where=union > 0)
-        return iou
-
-    @property
-    def mean_iou(self) -> float:
-        """Mean over the classes that occur, 0-1; nan where none does."""
-        occurring = self.per_class_iou[~np.isnan(self.per_class_iou)]
-        return float(occurring.mean()) if len(occurring) else float("nan")
-
-    @property
-    def pixel_accuracy(self) -> float:
-        """Share of counted pixels whose class is right, 0-1; nan where none is counted."""
-        total = self.counts.sum()
-        return float(np.diag(self.counts).sum() / total) if total else float("nan")
 
 
 @dataclass(frozen=True)
@@ -84,6 +43,7 @@ class Evaluation:
 
     per_class_iou: class name -> IoU 0-1, None for a class that never occurs.
     depth, normals: as `dense_metrics` names them; None where the network does not give them, or the split does not hold them.
+    mean_iou_interval: low and high end of its 95 % interval (`confidence`), None where it was not asked for.
     """
 
     protocol: Protocol
@@ -92,6 +52,7 @@ class Evaluation:
     per_class_iou: dict[str, float | None]
     depth: dict[str, float] | None = None
     normals: dict[str, float] | None = None
+    mean_iou_interval: tuple[float, float] | None = None
 
     @property
     def absent(self) -> list[str]:
@@ -101,7 +62,27 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """As it stands in a JSON file, the protocol in full."""
         values = {**asdict(self), "absent_classes": self.absent}
-        return {name: value for name, value in values.items() if name not in ("depth", "normals") or value is not None}
+        optional = ("depth", "normals", "mean_iou_interval")
+        return {name: value for name, value in values.items() if name not in optional or value is not None}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read back what `to_dict` gave; what else stands beside it in a file is left out."""
+        own: dict[str, Any] = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        own["protocol"] = Protocol(**values["protocol"])
+        if interval := own.get("mean_iou_interval"):
+            own["mean_iou_interval"] = (interval[0], interval[1])
+        return cls(**own)
+
+    @property
+    def stated(self) -> tuple[Score, ...]:
+        """What weights say of themselves: one number for each task, with its protocol."""
+        found = {"mean_iou": self.mean_iou}
+        if self.depth is not None:
+            found["depth_rmse_metres"] = self.depth["rmse"]
+        if self.normals is not None:
+            found["normals_mean_degrees"] = self.normals["mean_degrees"]
+        return tuple(Score(metric, value, str(self.protocol)) for metric, value in found.items())
 
 
 def evaluate(
@@ -114,6 +95,7 @@ def evaluate(
     scales: str = "single scale, no flip",
     keep: Callable[[int, np.ndarray], None] = lambda index, mask: None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    interval: bool = False,
     share: tuple[int, int] = (0, 1),
     gather: Callable[[Any], list[Any]] = lambda value: [value],
 ) -> Evaluation:
@@ -124,26 +106,18 @@ def evaluate(
     labels: the classes that the network knows; DataError where they are not the data set's, or the masks hold no class at all.
     resize: how the network's logits are resized, and scales: at which scales and in which parts it sees a picture
     (`Predictor.views`); both for the protocol.  keep: is given the index and the predicted mask of each picture.
-    progress: wraps the indices, to show how far it is.
+    progress: wraps the indices, to show how far it is.  interval: whether to work out the mean IoU's (`confidence`).
     share, gather: of several processes, this one's (number, count), and what gives each of them every one's counts.
     """
     check_same_classes(labels, dataset)
-    matrix, depth, normals = ConfusionMatrix(len(labels), dataset.labels.ignore_index), DepthErrors(), NormalErrors()
-    sizes: set[tuple[int, ...]] = set()
+    tally = _Tally(len(labels), dataset.labels.ignore_index, interval=interval)
     for index in progress(range(share[0], len(dataset), share[1])):
         truth = dataset.labelled(index, tasks)
         maps = predict(truth.pixels)
-        matrix.update(maps.mask, truth.mask)
-        if maps.depth is not None and truth.depth is not None:
-            depth.update(maps.depth, truth.depth)
-        if maps.normals is not None and truth.normals is not None:
-            normals.update(maps.normals, truth.normals)
+        tally.add(index, maps, truth)
         keep(index, maps.mask)
-        sizes.add(truth.mask.shape)
-    parts = gather((matrix.counts, depth.sums, normals.sums, sizes))
-    matrix.counts, depth.sums, normals.sums = (np.sum([part[i] for part in parts], axis=0) for i in range(3))
-    sizes = set().union(*(part[3] for part in parts))
-    if not matrix.counts.any():
+    tally.take_in_all(gather)
+    if not tally.matrix.counts.any():
         raise DataError(
             f"{dataset.name} {dataset.split}: not one pixel of its masks has a class, so there is no score; take another split."
         )
@@ -152,21 +126,56 @@ def evaluate(
             dataset=dataset.name,
             split=dataset.split,
             pictures=len(dataset),
-            size=_size_range(sizes),
+            size=_size_range(tally.sizes),
             classes=len(labels),
             void_rule=dataset.void_rule,
             resize_rule=resize,
             scales=scales,
         ),
-        mean_iou=matrix.mean_iou,
-        pixel_accuracy=matrix.pixel_accuracy,
+        mean_iou=tally.matrix.mean_iou,
+        pixel_accuracy=tally.matrix.pixel_accuracy,
         per_class_iou={
             name: None if np.isnan(iou) else float(iou)
-            for name, iou in zip(labels.class_names, matrix.per_class_iou, strict=True)
+            for name, iou in zip(labels.class_names, tally.matrix.per_class_iou, strict=True)
         },
-        depth=depth.scores,
-        normals=normals.scores,
+        depth=tally.depth.scores,
+        normals=tally.normals.scores,
+        mean_iou_interval=tally.resamples.interval(len(dataset)) if tally.resamples else None,
     )
+
+
+class _Tally:
+    """What is counted over a split, picture by picture."""
+
+    def __init__(self, num_classes: int, ignore_index: int, *, interval: bool) -> None:
+        self.matrix, self.depth, self.normals = (
+            ConfusionMatrix(num_classes, ignore_index),
+            DepthErrors(),
+            NormalErrors(),
+        )
+        self.resamples = Resamples(num_classes) if interval else None
+        self.sizes: set[tuple[int, ...]] = set()
+
+    def add(self, index: int, maps: Maps, truth: Labelled) -> None:
+        counted = self.matrix.update(maps.mask, truth.mask)
+        if self.resamples is not None:
+            self.resamples.update(index, counted)
+        if maps.depth is not None and truth.depth is not None:
+            self.depth.update(maps.depth, truth.depth)
+        if maps.normals is not None and truth.normals is not None:
+            self.normals.update(maps.normals, truth.normals)
+        self.sizes.add(truth.mask.shape)
+
+    def take_in_all(self, gather: Callable[[Any], list[Any]]) -> None:
+        """Of several processes, each comes to hold what all have counted."""
+        counts, sizes = zip(*gather((self._counts(), self.sizes)), strict=True)
+        for own, *every in zip(self._counts(), *counts, strict=True):
+            own[...] = np.sum(every, axis=0)
+        self.sizes = set().union(*sizes)
+
+    def _counts(self) -> list[np.ndarray]:
+        resampled = [] if self.resamples is None else [self.resamples.counts]
+        return [self.matrix.counts, self.depth.sums, self.normals.sums, *resampled]
 
 
 def check_same_classes(labels: LabelSet, dataset: LabelledPictures | UnlabelledPictures) -> None:

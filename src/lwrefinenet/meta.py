@@ -13,11 +13,20 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Score:
-    """A measured number with the protocol that makes it comparable; values are fractions 0-1."""
+    """A measured number with the protocol that makes it comparable.
+
+    value: a fraction 0-1; metres where the metric ends in `_metres`, degrees where it ends in `_degrees`.
+    """
 
     metric: str
     value: float
     protocol: str
+
+    def __str__(self) -> str:
+        name, _, unit = self.metric.rpartition("_")
+        if unit == "metres":
+            return f"{name} {self.value:.3f} m"
+        return f"{name} {self.value:.1f} degrees" if unit == "degrees" else f"{self.metric} {100 * self.value:.1f} %"
 
 
 @dataclass(frozen=True)

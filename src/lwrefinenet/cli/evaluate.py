@@ -125,6 +125,7 @@ def _predicted(
             tasks=predictor.meta.tasks,
             resize=resize,
             scales=predictor.views,
+            interval=True,
             keep=kept.write if kept else lambda index, mask: None,
             progress=lambda indices: watched(indices, what="evaluating", total=total),
         )

@@ -11,9 +11,10 @@ import numpy as np
 import PIL.Image
 import torch
 
+from lwrefinenet.confusion import ConfusionMatrix
 from lwrefinenet.data.dataset import LabelledPictures
 from lwrefinenet.errors import UsageError, WeightsError
-from lwrefinenet.evaluate import ConfusionMatrix, Evaluation, evaluate
+from lwrefinenet.evaluate import Evaluation, evaluate
 from lwrefinenet.export.formats import Format
 from lwrefinenet.images import read_picture
 from lwrefinenet.meta import WeightsMeta

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from lwrefinenet import weights
 from lwrefinenet.data.dataset import LabelledPictures
 from lwrefinenet.evaluate import Evaluation, evaluate
-from lwrefinenet.meta import Score, WeightsMeta
+from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.models.refinenet import RefineNet
 from lwrefinenet.predict import Predictor
 from lwrefinenet.training.processes import Processes
@@ -24,8 +24,7 @@ class Trial:
 
     def keep(self, path: Path) -> None:
         """Write the weights with their score; parameters are those that were measured."""
-        score = Score("mean_iou", self.evaluation.mean_iou, str(self.evaluation.protocol))
-        weights.save(path, self.model, replace(self.predictor.meta, scores=(score,)), half=True)
+        weights.save(path, self.model, replace(self.predictor.meta, scores=self.evaluation.stated), half=True)
 
 
 def score_as_shipped(
