@@ -41,7 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=arguments.keep is None)  # an earlier journey would stand in the way
         result = {**journey(folder), **provenance()}
     text = json.dumps(result, indent=2)
     print(text)

@@ -121,6 +121,8 @@ class Predictor:
         self.meta = meta
         self.resize = resize
         self.large = large or network
+        # What is compiled is loaded here, so that no first picture waits for it.
+        labels_at(torch.zeros(1, 2, 2, 2, device=network.device), (4, 4), resize)
 
     @classmethod
     def from_weights(
