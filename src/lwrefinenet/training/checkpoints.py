@@ -40,14 +40,18 @@ class Checkpoints:
     def previous(self) -> Path:
         return self.folder / "previous"
 
-    def save(self, state: dict[str, Any], *, epoch: int, step: int) -> None:
-        """Make `state` (tensors, numbers, texts, lists, dicts) the last checkpoint; epoch and step: for who reads the manifest."""
+    def save(self, state: dict[str, Any], *, epoch: int, step: int, finished: bool = False) -> None:
+        """Make `state` (tensors, numbers, texts, lists, dicts) the last checkpoint.
+
+        epoch, step, and whether the run is finished: for who reads the manifest.
+        """
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getvalue()
         manifest = {
             "epoch": epoch,
             "step": step,
+            "finished": finished,
             "bytes": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
             "recipe": self.recipe,

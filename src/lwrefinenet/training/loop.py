@@ -217,7 +217,7 @@ class Training:
         if self.processes.is_main:
             portions = {"frozen": self.frozen, "device_batch": self.step.device_batch}
             state = {"state": self.state.to_dict(), "random": randoms, **portions}
-            self.checkpoints.save(state, epoch=self.state.epoch, step=self.state.step)
+            self.checkpoints.save(state, epoch=self.state.epoch, step=self.state.step, finished=self.state.finished)
         self.saved_at = time.monotonic()
 
     def _require_finite(self) -> None:

@@ -1,0 +1,161 @@
+"""Train a list of recipes one after the other, unattended; also from a bare source tree, where nothing can be installed.
+
+    python scripts/train_queue.py queue.toml --output runs --minutes 25
+
+In queue.toml, one table for each run; paths are as seen from where the command is given:
+
+    [[run]]
+    name = "nyu_seed1"                                  # its folder under --output
+    recipe = "recipes/nyu_rf_lw_efficientnet_lite0.toml"
+    data = ["../shared/data/nyudv2"]
+    set = ["seed=1"]                                    # fields that differ from the recipe; may be left out
+
+Each run is a process of its own, so that one that fails does not end the queue. OUTPUT/queue.json says after each what
+became of it. Given again, the same command passes over what is finished and goes on with what is not. It needs torch, timm,
+safetensors and accelerate, and neither typer nor rich. The exit code is 1 where a run failed.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SOURCES = Path(__file__).parents[1] / "src"
+if SOURCES.is_dir():
+    sys.path.insert(0, str(SOURCES))  # a bare tree
+
+from lwrefinenet.data.stages import parse_data_arguments  # noqa: E402
+from lwrefinenet.device import resolve_device  # noqa: E402
+from lwrefinenet.errors import LwRefineNetError  # noqa: E402
+from lwrefinenet.evaluate import Evaluation  # noqa: E402
+from lwrefinenet.files import write_atomically  # noqa: E402
+from lwrefinenet.training.progress import StepReport  # noqa: E402
+from lwrefinenet.training.recipe import Recipe  # noqa: E402
+from lwrefinenet.training.train import train  # noqa: E402
+
+STEPS_BETWEEN_LINES = 50
+FEWEST_SECONDS = 30  # left of the time, below which no further run begins
+
+
+@dataclass(frozen=True)
+class Run:
+    """One table of the queue."""
+
+    name: str
+    recipe: str
+    data: list[str]
+    set: list[str]
+
+    def chosen(self) -> Recipe:
+        """The recipe as it will be used; RecipeError as `Recipe.from_toml`."""
+        return Recipe.from_toml(self.recipe, self.set)
+
+    def finished(self, folder: Path) -> bool:
+        """Whether its last checkpoint says so."""
+        manifest = folder / "last" / "manifest.json"
+        return manifest.is_file() and bool(json.loads(manifest.read_text()).get("finished"))
+
+
+class Lines:
+    """Tells how a run goes in plain lines, for a log."""
+
+    def say(self, sentence: str) -> None:
+        print(sentence, flush=True)
+
+    def stepped(self, report: StepReport) -> None:
+        if report.done % STEPS_BETWEEN_LINES == 0:
+            self.say(f"epoch {report.epoch}/{report.epochs} step {report.done}/{report.total} loss {report.loss:.3f}")
+
+    def validated(self, epoch: int, evaluation: Evaluation, *, best: bool) -> None:
+        self.say(
+            f"epoch {epoch}: validation mean IoU {100 * evaluation.mean_iou:.2f} %{' (best so far)' if best else ''}"
+        )
+
+    def watch(self, indices: Iterable[int], *, what: str) -> Iterable[int]:
+        return indices
+
+
+def main() -> None:
+    """Work through the queue."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("queue", type=Path, help="TOML file with the runs")
+    parser.add_argument("--output", type=Path, default=Path("runs"), help="folder of the run folders")
+    parser.add_argument(
+        "--minutes", type=float, help="of all runs together; the last one stops cleanly and can be resumed"
+    )
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--only", help=argparse.SUPPRESS)  # the one run that this process is for
+    arguments = parser.parse_args()
+    try:
+        runs = read_queue(arguments.queue)
+        if arguments.only is not None:
+            train_one(runs[arguments.only], arguments)
+            return
+    except LwRefineNetError as error:
+        raise SystemExit(f"{arguments.queue}: {error}") from None
+    raise SystemExit(1 if "failed" in work_through(runs, arguments).values() else 0)
+
+
+def read_queue(path: Path) -> dict[str, Run]:
+    """The runs by name, each recipe read once, so that a slip in the last one is known before the first begins."""
+    try:
+        tables = tomllib.loads(path.read_text())["run"]
+        runs = [Run(table["name"], table["recipe"], table["data"], table.get("set", [])) for table in tables]
+    except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError) as error:
+        raise SystemExit(
+            f"{path}: is no queue ({type(error).__name__}: {error}); expected [[run]] tables with name, recipe and data."
+        ) from None
+    if len({run.name for run in runs}) != len(runs):
+        raise SystemExit(f"{path}: two runs have one name; each name is a folder.")
+    for run in runs:
+        run.chosen()
+    return {run.name: run for run in runs}
+
+
+def work_through(runs: dict[str, Run], arguments: argparse.Namespace) -> dict[str, str]:
+    """What became of each run: finished, stopped, failed or waiting."""
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    ends = None if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
+    states = dict.fromkeys(runs, "waiting")
+    for name, run in runs.items():
+        left = None if ends is None else ends - time.monotonic()
+        if run.finished(arguments.output / name):
+            states[name] = "finished"
+        elif left is None or left > FEWEST_SECONDS:
+            print(f"== {name}", flush=True)
+            done = subprocess.run(_command(name, arguments, left))
+            whole = run.finished(arguments.output / name)
+            states[name] = "failed" if done.returncode else "finished" if whole else "stopped"
+        write_atomically(arguments.output / "queue.json", (json.dumps(states, indent=2) + "\n").encode())
+    print("; ".join(f"{name}: {state}" for name, state in states.items()))
+    return states
+
+
+def _command(name: str, arguments: argparse.Namespace, left: float | None) -> list[Any]:
+    command = [sys.executable, __file__, arguments.queue, "--output", arguments.output, "--device", arguments.device]
+    limit = [] if left is None else ["--minutes", f"{left / 60:.3f}"]
+    return [*command, *limit, "--only", name]
+
+
+def train_one(run: Run, arguments: argparse.Namespace) -> None:
+    """Begin the run, or go on with it."""
+    folder = arguments.output / run.name
+    train(
+        run.chosen(),
+        parse_data_arguments(run.data),
+        folder,
+        device=resolve_device(arguments.device),
+        listener=Lines(),
+        resume=(folder / "recipe.toml").is_file(),
+        time_limit=None if arguments.minutes is None else 60 * arguments.minutes,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""A queue of recipes is worked through without anybody there, and without what the command line needs."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lwrefinenet.errors import RecipeError
+from lwrefinenet.training.checkpoints import Checkpoints
+from tests.shapes import write_shapes
+from tests.test_docs import ROOT, script_named
+
+RECIPE = (
+    'model = "rf_lw"\nbackbone = "test_resnet"\ndecoder_channels = 8\nbackbone_weights = "none"\nepochs = 1\n'
+    "batch_size = 4\ncrop_size = [32, 32]\nworkers = 0\n"
+)
+RUN = '[[run]]\nname = "{name}"\nrecipe = "{recipe}"\ndata = ["{data}"]\n'
+
+
+@pytest.fixture
+def script():
+    return script_named("train_queue")
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    return tmp_path / "tiny.toml"
+
+
+def written(folder, *tables):
+    (folder / "queue.toml").write_text("\n".join(tables))
+    return folder / "queue.toml"
+
+
+def test_a_run_that_fails_does_not_end_the_queue_and_what_is_finished_is_passed_over(tmp_path, recipe):
+    data = write_shapes(tmp_path / "blocks")
+    queue = written(
+        tmp_path,
+        RUN.format(name="lost", recipe=recipe, data=tmp_path / "nowhere"),
+        RUN.format(name="plain", recipe=recipe, data=data) + 'set = ["seed=3"]\n',
+    )
+    first = work(queue, tmp_path)
+    assert first.returncode == 1
+    assert "nowhere: no such data folder" in first.stderr and "Traceback" not in first.stderr
+    assert json.loads((tmp_path / "runs" / "queue.json").read_text()) == {"lost": "failed", "plain": "finished"}
+    assert "seed = 3" in (tmp_path / "runs" / "plain" / "recipe.toml").read_text()
+    trained = (tmp_path / "runs" / "plain" / "best.safetensors").stat().st_mtime_ns
+    written(tmp_path, RUN.format(name="plain", recipe=recipe, data=data) + 'set = ["seed=3"]\n')
+    second = work(queue, tmp_path)
+    assert (second.returncode, second.stdout) == (0, "plain: finished\n")
+    assert (tmp_path / "runs" / "plain" / "best.safetensors").stat().st_mtime_ns == trained
+
+
+def work(queue, folder):
+    """Where neither typer nor rich can be imported."""
+    blocked = folder / "blocked"
+    blocked.mkdir(exist_ok=True)
+    for name in ("typer", "rich"):
+        (blocked / f"{name}.py").write_text(f"raise ImportError('{name} is not there')\n")
+    return subprocess.run(
+        [sys.executable, ROOT / "scripts" / "train_queue.py", queue, "--output", folder / "runs", "--device", "cpu"],
+        env={**os.environ, "PYTHONPATH": str(blocked), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_run_that_was_stopped_is_not_taken_for_finished(script, tmp_path, recipe):
+    run = script.Run("plain", str(recipe), [], [])
+    assert not run.finished(tmp_path)
+    checkpoints = Checkpoints(tmp_path, "recipe", ["blocks", "train", "4"])
+    checkpoints.save({}, epoch=1, step=0)
+    assert not run.finished(tmp_path)
+    checkpoints.save({}, epoch=1, step=0, finished=True)
+    assert run.finished(tmp_path)
+
+
+def test_no_run_begins_where_no_time_is_left(script, tmp_path, recipe):
+    queue = written(tmp_path, RUN.format(name="plain", recipe=recipe, data="nowhere"))
+    arguments = script.argparse.Namespace(queue=queue, output=tmp_path / "runs", minutes=0.1, device="cpu")
+    assert script.work_through(script.read_queue(queue), arguments) == {"plain": "waiting"}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[[run]]\n", r"is no queue \(KeyError: 'name'\); expected \[\[run\]\] tables with name, recipe and data"),
+        ("[run\n", r"is no queue \(TOMLDecodeError"),
+        ("", r"is no queue \(KeyError: 'run'\)"),
+    ],
+)
+def test_what_is_no_queue_is_refused(script, tmp_path, text, reason):
+    with pytest.raises(SystemExit, match=reason):
+        script.read_queue(written(tmp_path, text))
+
+
+def test_a_slip_in_the_last_recipe_is_known_before_the_first_run(script, tmp_path, recipe):
+    table = RUN.format(name="slip", recipe=recipe, data="nowhere") + 'set = ["epoch=2"]\n'
+    with pytest.raises(RecipeError, match="epochs"):
+        script.read_queue(written(tmp_path, RUN.format(name="plain", recipe=recipe, data="nowhere"), table))
+
+
+def test_two_runs_of_one_name_are_refused(script, tmp_path, recipe):
+    table = RUN.format(name="plain", recipe=recipe, data="nowhere")
+    with pytest.raises(SystemExit, match="two runs have one name"):
+        script.read_queue(written(tmp_path, table, table))
