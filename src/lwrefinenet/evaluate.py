@@ -148,11 +148,8 @@ class _Tally:
     """What is counted over a split, picture by picture."""
 
     def __init__(self, num_classes: int, ignore_index: int, *, interval: bool) -> None:
-        self.matrix, self.depth, self.normals = (
-            ConfusionMatrix(num_classes, ignore_index),
-            DepthErrors(),
-            NormalErrors(),
-        )
+        self.matrix = ConfusionMatrix(num_classes, ignore_index)
+        self.depth, self.normals = DepthErrors(), NormalErrors()
         self.resamples = Resamples(num_classes) if interval else None
         self.sizes: set[tuple[int, ...]] = set()
 
