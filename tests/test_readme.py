@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lwrefinenet import Predictor, weights
 
@@ -53,7 +54,8 @@ def stated_per_class(name, split, class_names):
 
 @pytest.mark.parametrize("name", weights.SHIPPED)
 def test_the_shipped_weights_state_their_score_themselves(name):
-    stated = {score.protocol.partition(",")[0]: score.value for score in weights.read_meta(name).scores}
+    scores = weights.read_meta(name).scores
+    stated = {score.protocol.partition(",")[0]: score.value for score in scores if score.metric == "mean_iou"}
     data = DATA[name.partition(".")[2]]
     # On val, measured before rounding to float16.
     assert stated == {
@@ -61,6 +63,17 @@ def test_the_shipped_weights_state_their_score_themselves(name):
         for scored, split in SCORED
         if scored == name
     }
+
+
+@pytest.mark.parametrize("name", [name for name in weights.SHIPPED if name.startswith("mt_")])
+def test_depth_and_normals_are_stated_as_measured(name):
+    measured = result(name, "test")
+    stated = {score.metric: score.value for score in weights.read_meta(name).scores}
+    assert stated["depth_rmse_metres"] == pytest.approx(measured["depth"]["rmse"], abs=1e-4)
+    assert stated["normals_mean_degrees"] == pytest.approx(measured["normals"]["mean_degrees"], abs=0.01)
+    (row,) = re.findall(rf"^\| `{name}` \| .* test, .*$", README, re.MULTILINE)
+    assert f"depth RMSE {measured['depth']['rmse']:.2f} m" in row
+    assert f"normals {measured['normals']['mean_degrees']:.1f} degrees off" in row
 
 
 def test_the_demo_finds_what_the_readme_shows():
@@ -77,6 +90,19 @@ def test_the_readmes_pictures_are_what_the_demo_writes():
 
     mask = Predictor.from_weights(NAME, device="cpu")(ROOT / "examples" / "street.jpg").mask
     assert (read_mask(ROOT / "docs" / "pictures" / "street_mask.png") == mask).mean() > 0.995
+
+
+def test_the_pictures_of_three_tasks_are_what_their_command_writes():
+    assert "lwrefinenet predict examples/hall.jpg --weights mt_lw_efficientnet_lite0.nyu" in README
+    found = Predictor.from_weights("mt_lw_efficientnet_lite0.nyu", device="cpu")(ROOT / "examples" / "hall.jpg")
+    drawn = {
+        "overlay.jpg": found.overlay(),
+        "depth_colours.png": found.depth_picture(),
+        "normals.png": found.normals_picture(),
+    }
+    for ending, pixels in drawn.items():
+        shown = np.array(Image.open(ROOT / "docs" / "pictures" / f"hall_{ending}"), np.int16)
+        assert np.abs(shown - pixels).mean() < 3, ending
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch):

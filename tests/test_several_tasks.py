@@ -24,6 +24,7 @@ from lwrefinenet.preprocess import Preprocess
 from lwrefinenet.runtimes import onnx_runtime, openvino_runtime
 from lwrefinenet.runtimes.tiles import TiledNetwork
 from lwrefinenet.tasks import Channels, stacked
+from lwrefinenet.weights import SHIPPED
 from tests.tiny import TINY_META
 
 TASKS = ("segmentation", "depth", "normals")
@@ -69,8 +70,9 @@ def test_a_prediction_is_what_the_network_says_of_every_task(file, plain):
 def test_one_task_alone_gives_no_depth_and_says_so(tiny_model):
     result = Predictor.from_model(tiny_model, TINY_META, "cpu")(PIXELS)
     assert result.depth is None and result.normals is None
-    with pytest.raises(UsageError, match="the network gives no depth; take weights of several tasks"):
+    with pytest.raises(UsageError, match="the network gives no depth; take weights of several tasks") as refused:
         result.depth_picture()
+    assert any(name in str(refused.value) for name in SHIPPED)
 
 
 def test_files_of_all_tasks_line_up_with_the_picture_as_stored(tmp_path, file):

@@ -43,6 +43,9 @@ SHIPPED: dict[str, ShippedWeights] = {
     "rf_lw_nano_efficientnet_lite0.camvid": ShippedWeights(
         sha256="856bbc272ba40b2bef3deefa99de231fd3df3c7ee5c683fafea6c083102e8b81"
     ),
+    "mt_lw_efficientnet_lite0.nyu": ShippedWeights(
+        sha256="7c7115bfc0b6dea061b4c97cb2d8c18a4ac8a4a1753edadd0f6b493b37fcc8ff"
+    ),
 }
 DEFAULT_WEIGHTS = "rf_lw_efficientnet_lite0.camvid"
 
