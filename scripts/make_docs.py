@@ -119,6 +119,21 @@ def scores_table(result: dict[str, Any], published: dict[str, Any]) -> str:
     return "\n".join(rows) + "\n"
 
 
+def family_table(result: dict[str, Any], published: dict[str, Any]) -> str:
+    """Every network with its size, what was published of it and what we have, as Markdown, for the README."""
+    rows = [
+        "| network | parameters | G multiply-adds, 512x512 | 625x468 | published VOC val / test | NYUv2 | weights | ours |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for label, found in result["networks"].items():
+        stated, ours = published.get(label, {}), _shipped(found["network"], found["arguments"].get("tasks"))
+        small, large = (f"{found['multiply_adds'][size] / 1e9:.2f}" for size in ("512x512", "625x468"))
+        cells = [_label(label), f"{found['parameters']:,}", small, large]
+        cells += [*(stated.get(kind, "") for kind in ("voc", "nyu", "weights")), "<br>".join(ours)]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
 def _label(label: str) -> str:
     name, comma, rest = label.partition(",")
     return f"`{name}`{comma}{rest}"
@@ -155,10 +170,12 @@ def pages() -> dict[Path, str]:
     networks = with_table(
         NETWORKS.read_text(), "<!-- sizes written by scripts/make_docs.py -->\n", sizes_table(sizes, published)
     )
+    readme = with_table(README.read_text(), "<!-- written by make bench -->\n", speed)
+    readme = with_table(readme, "<!-- written by scripts/make_docs.py -->\n", family_table(sizes, published))
     networks = with_table(networks, "<!-- scores written by scripts/make_docs.py -->\n", scores_table(sizes, published))
     return {
         RECIPE_FIELDS: recipe_page(),
-        README: with_table(README.read_text(), "<!-- written by make bench -->\n", speed),
+        README: readme,
         DEPLOY: with_table(DEPLOY.read_text(), "<!-- written by scripts/make_docs.py -->\n", curve),
         NETWORKS: networks,
     }
