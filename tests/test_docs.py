@@ -77,14 +77,13 @@ def test_every_network_with_a_size_of_its_own_is_measured_and_the_published_ones
         assert round(found["parameters"] / 1e6, digits) == float(stated["parameters"])
 
 
-def test_the_readme_states_the_networks_sizes_at_21_classes():
-    readme, widths = (
-        (ROOT / "README.md").read_text(),
-        {"rf_lw_nano_mobilenetv2": 48, "rf_lw_nano_efficientnet_lite0": 64},
-    )
-    for label, found in result("networks")["networks"].items():
-        fewer = (40 - 21) * (9 * widths.get(label, 256) + 1)  # of the head
-        assert f"{found['parameters'] - fewer:,}" in readme or label.endswith("3 tasks"), label
+def test_the_readme_states_every_networks_size():
+    readme, networks = (ROOT / "README.md").read_text(), result("networks")["networks"]
+    for label, found in networks.items():
+        assert f"| {found['parameters']:,} |" in readme, label
+    fewer = (40 - 21) * (9 * 256 + 1)  # of the head
+    found = networks["rf_resnet101"]["parameters"] - fewer
+    assert f"{found:,} parameters for 101 layers and 21 classes" in readme
 
 
 def test_the_stated_speeds_are_the_measured_ones():
