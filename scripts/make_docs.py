@@ -95,12 +95,9 @@ def sizes_table(result: dict[str, Any], published: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for label, found in result["networks"].items():
-        stated = published.get(label, {})
-        small, large = (found["multiply_adds"][size] / 1e9 for size in ("512x512", "625x468"))
-        ours, theirs = f"{found['parameters']:,}", stated.get("parameters", "")
-        rows.append(
-            f"| {_label(label)} | {ours} | {theirs} | {small:.2f} | {stated.get('multiply_adds', '')} | {large:.2f} |"
-        )
+        stated, (ours, small, large) = published.get(label, {}), _sizes(found)
+        theirs, counted = stated.get("parameters", ""), stated.get("multiply_adds", "")
+        rows.append(f"| {_label(label)} | {ours} | {theirs} | {small} | {counted} | {large} |")
     return "\n".join(rows) + "\n"
 
 
@@ -127,11 +124,16 @@ def family_table(result: dict[str, Any], published: dict[str, Any]) -> str:
     ]
     for label, found in result["networks"].items():
         stated, ours = published.get(label, {}), _shipped(found["network"], found["arguments"].get("tasks"))
-        small, large = (f"{found['multiply_adds'][size] / 1e9:.2f}" for size in ("512x512", "625x468"))
-        cells = [_label(label), f"{found['parameters']:,}", small, large]
-        cells += [*(stated.get(kind, "") for kind in ("voc", "nyu", "weights")), "<br>".join(ours)]
+        of_others = (stated.get(kind, "") for kind in ("voc", "nyu", "weights"))
+        cells = [_label(label), *_sizes(found), *of_others, "<br>".join(ours)]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
+
+
+def _sizes(found: dict[str, Any]) -> tuple[str, str, str]:
+    """Parameters, and billions of multiply-adds at 512x512 and at 625x468."""
+    small, large = (f"{found['multiply_adds'][size] / 1e9:.2f}" for size in ("512x512", "625x468"))
+    return f"{found['parameters']:,}", small, large
 
 
 def _label(label: str) -> str:
@@ -170,9 +172,9 @@ def pages() -> dict[Path, str]:
     networks = with_table(
         NETWORKS.read_text(), "<!-- sizes written by scripts/make_docs.py -->\n", sizes_table(sizes, published)
     )
+    networks = with_table(networks, "<!-- scores written by scripts/make_docs.py -->\n", scores_table(sizes, published))
     readme = with_table(README.read_text(), "<!-- written by make bench -->\n", speed)
     readme = with_table(readme, "<!-- written by scripts/make_docs.py -->\n", family_table(sizes, published))
-    networks = with_table(networks, "<!-- scores written by scripts/make_docs.py -->\n", scores_table(sizes, published))
     return {
         RECIPE_FIELDS: recipe_page(),
         README: readme,

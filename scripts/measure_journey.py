@@ -39,9 +39,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON file for the result")
     parser.add_argument("--keep", type=Path, help="work in this new folder and leave it, to look at")
     arguments = parser.parse_args()
+    if arguments.keep is not None and arguments.keep.exists():
+        parser.error(
+            f"--keep {arguments.keep}: is there already, and would stand in the way; name a new folder."
+        )
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
-        folder.mkdir(exist_ok=arguments.keep is None)  # an earlier journey would stand in the way
+        folder.mkdir(exist_ok=True)
         result = {**journey(folder), **provenance()}
     text = json.dumps(result, indent=2)
     print(text)
