@@ -40,9 +40,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="work in this new folder and leave it, to look at")
     arguments = parser.parse_args()
     if arguments.keep is not None and arguments.keep.exists():
-        parser.error(
-            f"--keep {arguments.keep}: is there already, and would stand in the way; name a new folder."
-        )
+        parser.error(f"--keep {arguments.keep}: is there already, and would stand in the way; name a new folder.")
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
         folder.mkdir(exist_ok=True)
