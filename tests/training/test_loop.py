@@ -253,6 +253,34 @@ def test_without_a_validation_split_the_last_weights_are_kept(shapes, tmp_path):
     assert weights.read_meta(done.best).scores == ()
 
 
+LENGTHENED = {"schedule": "wsd", "decay_epochs": 2, "late_epochs": 1, "late_crop_size": [64, 64], "validate_every": 2}
+
+
+def test_a_finished_run_made_longer_gives_the_weights_of_one_that_was_as_long_from_the_start(shapes, tmp_path):
+    """Learnt again from where the lengths part; the shorter run's weights stay."""
+    longer = recipe(epochs=5, **LENGTHENED)
+    run(shapes, tmp_path / "whole", longer)
+    short = run(shapes, tmp_path / "run", recipe(epochs=4, **LENGTHENED))
+    finished = tensors(short.best)
+    listener = Quiet()
+    run(shapes, tmp_path / "run", longer, listener, resume=True)
+    kept = tmp_path / "run" / "best_of_4_epochs.safetensors"
+    assert "The run had 4 epochs and has 5 now; both learn alike up to here." in listener.sentences
+    assert f"The best weights of 4 epochs are kept as {kept}." in listener.sentences
+    assert all(torch.equal(value, tensors(kept)[name]) for name, value in finished.items())
+    whole, found = tensors(tmp_path / "whole" / "best.safetensors"), tensors(short.best)
+    assert all(torch.equal(value, found[name]) for name, value in whole.items())
+    metrics = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "run")]
+    epochs = [[json.loads(line)["epoch"] for line in text.splitlines()] for text in metrics]
+    assert epochs[0] == epochs[1] == [1, 2, 2, 3, 4, 4, 5, 5]
+
+
+def test_a_run_made_shorter_than_where_the_lengths_part_cannot_go_on(shapes, tmp_path):
+    run(shapes, tmp_path, recipe(epochs=5, **LENGTHENED))
+    with pytest.raises(RunError, match="a run of 4 epochs does not come by epoch 5 of one of 5"):
+        run(shapes, tmp_path, recipe(epochs=4, **LENGTHENED), resume=True)
+
+
 def test_late_epochs_use_their_own_crops(shapes, tmp_path, monkeypatch):
     seen = []
     original = torch.nn.Module.__call__

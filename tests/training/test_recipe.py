@@ -34,6 +34,8 @@ def test_a_misspelt_key_is_refused_with_the_nearest_name():
         ("stage_lr_scales", [1.0], "nothing without stage_epochs"),
         ("stage_data", "voc", "stage_data is 'voc'; expected a list of texts"),
         ("milestones", [2], 'a list with schedule "multistep"'),
+        ("decay_epochs", 2, 'a number with schedule "wsd"'),
+        ("schedule", "wsd", 'decay_epochs is 0; expected a number with schedule "wsd"'),
         ("schedule", "multistep", r"milestones is \(\); expected a list"),
         ("trackers", ["tensorbord"], "trackers holds 'tensorbord'; expected tensorboard, wandb"),
         ("device_batch", 0, "device_batch is 0; expected at least 1"),

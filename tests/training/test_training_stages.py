@@ -42,6 +42,19 @@ def test_cosine_is_half_way_down_in_the_middle():
     assert (found[0], found[50], found[-1]) == pytest.approx((1.0, 0.5, 0.0))
 
 
+def test_wsd_stands_until_its_decay_and_falls_to_zero_in_a_line():
+    found = rates(6, schedule="wsd", decay_epochs=2, warmup_steps=9)
+    assert found[0] == pytest.approx(0.1)
+    assert found[9:41] == pytest.approx([1.0] * 32)
+    assert found[41:] == pytest.approx([1 - step / 20 for step in range(1, 21)])
+
+
+def test_wsd_learns_alike_before_the_decay_however_many_epochs_follow():
+    short, long = (rates(epochs, schedule="wsd", decay_epochs=2) for epochs in (6, 9))
+    assert short[:40] == long[:40]
+    assert short[41] != long[41]
+
+
 def test_multistep_falls_at_its_milestones():
     found = rates(4, schedule="multistep", milestones=[1, 3], gamma=0.1)
     assert found[:-1] == pytest.approx([1.0] * 10 + [0.1] * 20 + [0.01] * 10)

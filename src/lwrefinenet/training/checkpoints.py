@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: the last one, and the one before it in case the last is damaged."""
+"""Checkpoints that are whole or not there: the last one, the one before it, and the one from which a run can be made longer."""
 
 import hashlib
 import io
@@ -22,15 +22,18 @@ class RefusedCheckpointError(Exception):
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """`last/` and `previous/` in a run folder, each with the state and a manifest that proves it whole.
+    """`last/`, `previous/` and `stable/` in a run folder, each with the state and a manifest that proves it whole.
 
     recipe: the fingerprint of the recipe that the state belongs to.
     data: what tells the training split from another: name, split, number of pictures, classes.
+    epochs: of the recipe.  open_epochs: how many of them a run of another length has as well (see `Recipe`).
     """
 
     folder: Path
     recipe: str
     data: list[str]
+    epochs: int = 0
+    open_epochs: int = 0
 
     @property
     def last(self) -> Path:
@@ -40,8 +43,14 @@ class Checkpoints:
     def previous(self) -> Path:
         return self.folder / "previous"
 
-    def save(self, state: dict[str, Any], *, epoch: int, step: int, finished: bool = False) -> None:
-        """Make `state` (tensors, numbers, texts, lists, dicts) the last checkpoint.
+    @property
+    def stable(self) -> Path:
+        return self.folder / "stable"
+
+    def save(
+        self, state: dict[str, Any], *, epoch: int, step: int, finished: bool = False, stable: bool = False
+    ) -> None:
+        """Make `state` (tensors, numbers, texts, lists, dicts) the last checkpoint, or the one that runs of other lengths share.
 
         epoch, step, and whether the run is finished: for who reads the manifest.
         """
@@ -52,22 +61,30 @@ class Checkpoints:
             "epoch": epoch,
             "step": step,
             "finished": finished,
+            "epochs": self.epochs,
+            "open_epochs": self.open_epochs,
             "bytes": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
             "recipe": self.recipe,
             "data": self.data,
         }
         text = json.dumps(manifest, indent=2, ensure_ascii=False).encode()
-        replace_folder(self.last, {STATE: content, MANIFEST: text}, former=self.previous)
+        files = {STATE: content, MANIFEST: text}
+        if stable:
+            replace_folder(self.stable, files, former=self.folder / ".stable.former")
+        else:
+            replace_folder(self.last, files, former=self.previous)
 
     def load(self, say: Callable[[str], None]) -> dict[str, Any] | None:
         """The newest whole checkpoint; one that is refused is named to `say`, and the one before it is taken.
+
+        Of a run of another length, the newest that this one has as well.
 
         None where the run ended before its first.  RunError where there are checkpoints but none can be used, or where they
         were learnt from other data.
         """
         refusals = []
-        for folder in (self.last, self.previous):
+        for folder in (self.last, self.previous, self.stable):
             if not folder.exists():
                 continue
             try:
@@ -90,6 +107,11 @@ class Checkpoints:
             raise RefusedCheckpointError(f"it was cut short ({len(content)} of {length} bytes)")
         if hashlib.sha256(content).hexdigest() != wanted:
             raise RefusedCheckpointError("its bytes were changed (another sha256 than its manifest states)")
+        epochs, open_epochs = manifest.get("epochs", self.epochs), manifest.get("open_epochs", 0)
+        if epochs != self.epochs and manifest["epoch"] > min(open_epochs, self.open_epochs):
+            raise RefusedCheckpointError(
+                f"a run of {self.epochs} epochs does not come by epoch {manifest['epoch']} of one of {epochs}"
+            )
         if recipe != self.recipe:
             raise RefusedCheckpointError("it was made by another recipe")
         if data != self.data:

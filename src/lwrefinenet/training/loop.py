@@ -2,17 +2,19 @@
 
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lwrefinenet import weights
 from lwrefinenet.errors import RunError
+from lwrefinenet.files import write_atomically
 from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.training.batches import Batch, batches
 from lwrefinenet.training.checkpoints import Checkpoints
@@ -104,6 +106,19 @@ class Training:
             )
         if self.processes.is_main:
             self.run.forget_after(self.state.epoch)
+            self._change_length(saved)
+
+    def _change_length(self, saved: Mapping[str, Any]) -> None:
+        """Say that the run has another length now, and put the best weights back as they were where the lengths part."""
+        before, now = saved.get("epochs", self.recipe.epochs), self.recipe.epochs
+        if before != now:
+            self.listener.say(f"The run had {before} epochs and has {now} now; both learn alike up to here.")
+        if "best" not in saved:
+            return
+        if before != now and (kept := self.run.set_best_aside(before)):
+            self.listener.say(f"The best weights of {before} epochs are kept as {kept}.")
+        if len(saved["best"]):
+            write_atomically(self.run.best, saved["best"].numpy().tobytes())
 
     def _stream(self) -> Generator[Batch, None, None]:
         """The batches from here to the end of the stage."""
@@ -190,6 +205,8 @@ class Training:
         elif self.data.validation is None and state.finished and self.processes.is_main:
             weights.save(self.run.best, state.shipped_model, self.meta, half=True)
         self._save()
+        if state.epoch == recipe.open_epochs:
+            self._save(stable=True)
 
     def _validate(self) -> None:
         """Score the weights, keep them if they are the best so far, and stop where they get no better."""
@@ -212,12 +229,17 @@ class Training:
             self.trackers.validation(trial.evaluation, grid, step=step)
             self.listener.validated(state.epoch, trial.evaluation, best=best)
 
-    def _save(self) -> None:
+    def _save(self, *, stable: bool = False) -> None:
+        """stable: for runs of other lengths as well, with the best weights so far."""
         randoms = self.processes.gather(random_state())
         if self.processes.is_main:
-            portions = {"frozen": self.frozen, "device_batch": self.step.device_batch}
+            portions = {"frozen": self.frozen, "device_batch": self.step.device_batch, "epochs": self.recipe.epochs}
             state = {"state": self.state.to_dict(), "random": randoms, **portions}
-            self.checkpoints.save(state, epoch=self.state.epoch, step=self.state.step, finished=self.state.finished)
+            if stable:
+                best = bytearray(self.run.best.read_bytes() if self.run.best.is_file() else b"")
+                state["best"] = torch.frombuffer(best, dtype=torch.uint8) if best else torch.empty(0, dtype=torch.uint8)
+            epoch, step, finished = self.state.epoch, self.state.step, self.state.finished
+            self.checkpoints.save(state, epoch=epoch, step=step, finished=finished, stable=stable)
         self.saved_at = time.monotonic()
 
     def _require_finite(self) -> None:

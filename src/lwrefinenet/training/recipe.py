@@ -15,7 +15,7 @@ def _about(text: str, default: Any) -> Any:
 
 CHOICES = {
     "optimizer": ("adamw", "sgd"),
-    "schedule": ("poly", "cosine", "multistep", "constant"),
+    "schedule": ("poly", "cosine", "wsd", "multistep", "constant"),
     "loss": ("cross_entropy", "ohem"),
     "scale_sampling": ("log-uniform", "uniform"),
     "cache": ("none", "memory"),
@@ -89,8 +89,12 @@ class Recipe:
     weight_decay: float = _about("on convolution weights", 1e-2)
     decay_vectors: bool = _about("weight decay on biases and batch norms as well", False)
     momentum: float = _about("of SGD", 0.9)
-    schedule: str = _about('in each stage: "poly", "cosine" (both to zero), "multistep" or "constant"', "poly")
+    schedule: str = _about(
+        'in each stage: "poly", "cosine" (both to zero), "wsd" (constant, then linear to zero), "multistep" or "constant"',
+        "poly",
+    )
     poly_power: float = _about("of the polynomial decay", 0.9)
+    decay_epochs: int = _about("wsd: the last epochs of each stage, in which the rates fall to zero", 0)
     milestones: tuple[int, ...] = _about(
         "multistep: epochs of the run after which the rates are multiplied by gamma", ()
     )
@@ -166,6 +170,7 @@ class Recipe:
             self._require(name, getattr(self, name) > 0, "above 0")
         for name in (
             *("weight_decay", "momentum", "warmup_steps", "poly_power", "clip_grad_norm", "workers", "late_epochs"),
+            "decay_epochs",
             *("short_side", "early_stopping", "dice_weight", "lovasz_weight", "auxiliary_weight"),
             *("teacher_weight", "depth_weight", "normals_weight"),
         ):
@@ -174,6 +179,9 @@ class Recipe:
         self._require("device_batch", self.device_batch is None or self.device_batch >= 1, "at least 1")
         self._require(
             "milestones", bool(self.milestones) == (self.schedule == "multistep"), 'a list with schedule "multistep"'
+        )
+        self._require(
+            "decay_epochs", bool(self.decay_epochs) == (self.schedule == "wsd"), 'a number with schedule "wsd"'
         )
         self._require("early_stopping", not self.early_stopping or bool(self.val_split), "0 where val_split is empty")
 
@@ -190,6 +198,8 @@ class Recipe:
             "late_epochs", bool(late) == bool(self.late_epochs), "a number with late_crop_size or late_scale_range"
         )
         self._require("late_epochs", self.late_epochs <= self.epochs, f"at most epochs ({self.epochs})")
+        shortest = min(self.stage_epochs or (self.epochs,))
+        self._require("decay_epochs", self.decay_epochs <= shortest, f"at most the epochs of a stage ({shortest})")
         part = (
             self.batch_size if self.device_batch is None else self.batch_size % self.device_batch or self.device_batch
         )
@@ -235,6 +245,13 @@ class Recipe:
             if required not in values:
                 raise RecipeError(f"{origin}: field {required!r} is missing.")
         return cls(**{key: as_type(origin, key, value, types[key]) for key, value in values.items()})
+
+    @property
+    def open_epochs(self) -> int:
+        """The first epochs, which are learnt alike however large `epochs` is: with "wsd" all before the decay; else none."""
+        if self.schedule != "wsd" or self.stage_epochs is not None:
+            return 0
+        return self.epochs - max(self.decay_epochs, self.late_epochs)
 
     def network_arguments(self) -> dict[str, Any]:
         """What `create_model` is given beside the name and the number of classes."""

@@ -21,7 +21,7 @@ FREE_TO_CHANGE = ("workers", "cache", "device_batch", "checkpoint_minutes", "tra
 
 @dataclass(frozen=True)
 class RunDir:
-    """`recipe.toml`, `metrics.jsonl`, `last/` and `previous/` (to resume), `best.safetensors` (to use), `tensorboard/`."""
+    """`recipe.toml`, `metrics.jsonl`, `best.safetensors` (to use), `tensorboard/`; `last/`, `previous/`, `stable/` (to resume)."""
 
     path: Path
 
@@ -41,7 +41,7 @@ class RunDir:
         before = Recipe.from_toml(self.recipe)
         changed = [
             f"{name} was {getattr(before, name)!r} and is {getattr(recipe, name)!r}"
-            for name in _decisive_fields()
+            for name in _decisive_fields(lengthened=bool(before.open_epochs and recipe.open_epochs))
             if getattr(before, name) != getattr(recipe, name)
         ]
         if changed:
@@ -99,21 +99,29 @@ class RunDir:
         kept = [line for line in self.metrics.read_text(encoding="utf-8").splitlines() if _epoch_of(line) <= epoch]
         write_atomically(self.metrics, "".join(line + "\n" for line in kept).encode())
 
+    def set_best_aside(self, epochs: int) -> Path | None:
+        """Keep the best weights of a run that is made longer under a name of their own; None where it had none yet."""
+        if not self.best.is_file():
+            return None
+        return self.best.rename(self.best.with_stem(f"best_of_{epochs}_epochs"))
+
     def _clear_remains(self) -> None:
         """What a killed process was writing."""
-        for name in (".last.*", ".best.safetensors.*", ".recipe.toml.*", ".metrics.jsonl.*"):
+        for name in (".last.*", ".stable.*", ".best.safetensors.*", ".recipe.toml.*", ".metrics.jsonl.*"):
             for remains in self.path.glob(name):
                 shutil.rmtree(remains) if remains.is_dir() else remains.unlink()
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """Tells recipes apart that would learn something else."""
-    decisive = {name: getattr(recipe, name) for name in _decisive_fields()}
+    """Tells recipes apart that would learn something else; those that differ in length alone are told apart by their epochs."""
+    decisive = {name: getattr(recipe, name) for name in _decisive_fields(lengthened=bool(recipe.open_epochs))}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-def _decisive_fields() -> list[str]:
-    return [entry.name for entry in fields(Recipe) if entry.name not in FREE_TO_CHANGE]
+def _decisive_fields(*, lengthened: bool) -> list[str]:
+    """lengthened: whether a run may go on with other `epochs`."""
+    free = (*FREE_TO_CHANGE, "epochs") if lengthened else FREE_TO_CHANGE
+    return [entry.name for entry in fields(Recipe) if entry.name not in free]
 
 
 def _epoch_of(line: str) -> float:

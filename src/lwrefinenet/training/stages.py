@@ -77,19 +77,22 @@ def learning_rate_schedule(optimizer: Optimizer, recipe: Recipe, stages: Stages)
         done = step - (ends[number] - stage.epochs * stage.steps)
         warmup = min(1.0, (step + 1) / (recipe.warmup_steps + 1))
         epoch = stage.first_epoch + done // stage.steps
-        return warmup * stage.lr_scale * _decay(recipe, done / (stage.epochs * stage.steps), epoch)
+        left = stage.epochs - done / stage.steps
+        return warmup * stage.lr_scale * _decay(recipe, done / (stage.epochs * stage.steps), epoch, left)
 
     return LambdaLR(optimizer, factor)
 
 
-def _decay(recipe: Recipe, progress: float, epoch: int) -> float:
-    """progress: 0-1 through the stage.  epoch: of the run, from 0."""
+def _decay(recipe: Recipe, progress: float, epoch: int, left: float) -> float:
+    """progress: 0-1 through the stage.  epoch: of the run, from 0.  left: epochs to the end of the stage."""
     match recipe.schedule:
         case "poly":
             remaining: float = max(0.0, 1 - progress) ** recipe.poly_power
             return remaining
         case "cosine":
             return (1 + math.cos(math.pi * min(1.0, progress))) / 2
+        case "wsd":  # warm-up, stable, decay: Hägele et al., NeurIPS 2024
+            return min(1.0, max(0.0, left) / recipe.decay_epochs)
         case "multistep":
             passed: float = recipe.gamma ** sum(epoch >= milestone for milestone in recipe.milestones)
             return passed

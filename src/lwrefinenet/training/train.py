@@ -42,7 +42,8 @@ def train(
     """Train by a recipe on data folders; the run folder holds `best.safetensors` at the end.
 
     data: the folders by name; a single one may have any name.  device: where to compute; of several processes each takes
-    its own.  resume: go on from the run's last checkpoint, to the same weights as without a stop.
+    its own.  resume: go on from the run's last checkpoint, to the same weights as without a stop; with "wsd" also to another
+    number of epochs, from the last checkpoint that both lengths share.
     time_limit: seconds after which the run stops cleanly, to be resumed.
     DataError, WeightsError, RecipeError or RunError, each with what to do, where it cannot start or go on.
     """
@@ -113,7 +114,7 @@ def _begin(
             teacher,
         ),
         frozen=freezes_batch_norm(recipe, device_batch),
-        checkpoints=Checkpoints(run.path, fingerprint(recipe), data.identity),
+        checkpoints=Checkpoints(run.path, fingerprint(recipe), data.identity, recipe.epochs, recipe.open_epochs),
         listener=listener,
         stop=stop,
     )
