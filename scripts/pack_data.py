@@ -4,10 +4,11 @@
 
 writes packed/nyudv2.0.tar, packed/nyudv2.1.tar, ..., none larger than asked for, of the pictures, masks, depth and normals of the
 splits, and of the lists and descriptions in the folder itself. There: `for part in nyudv2.*.tar; do tar xf $part; done` makes
-nyudv2/ again. Before anything is kept, the parts are unpacked and opened, and must hold the same pictures.
+nyudv2/ again. Before anything is kept, the parts are unpacked and opened, and must hold the same files.
 """
 
 import argparse
+import hashlib
 import io
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -33,14 +34,19 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for the parts")
     parser.add_argument("--megabytes", type=float, default=50, help="the most that a part may have (50)")
     arguments = parser.parse_args()
+    name = arguments.data.resolve().name
+    if others := sorted(arguments.output.glob(f"{name}.*.tar")):
+        raise SystemExit(
+            f"{others[0]}: is there already, and would be unpacked with the new parts; delete it or give another --output."
+        )
     try:
         splits = {split: open_dataset(arguments.data, split) for split in arguments.splits.split(",")}
         files = needed(arguments.data, splits.values(), masks_only=arguments.masks_only)
         parts = [packed(arguments.data, group) for group in grouped(files, int(arguments.megabytes * MEGABYTE))]
-        require_equal(parts, splits, arguments.data.resolve().name)
+        require_equal(parts, splits, name, masks_only=arguments.masks_only)
         arguments.output.mkdir(parents=True, exist_ok=True)
         for number, content in enumerate(parts):
-            target = arguments.output / f"{arguments.data.resolve().name}.{number}.tar"
+            target = arguments.output / f"{name}.{number}.tar"
             write_atomically(target, content)
             print(f"{target}: {len(content) / MEGABYTE:.1f} MB")
     except LwRefineNetError as error:
@@ -52,13 +58,16 @@ def needed(root: Path, splits: Iterable[SegmentationDataset], *, masks_only: boo
     found = {path for path in root.iterdir() if path.is_file()}
     for sample in (sample for split in splits for sample in split.samples):
         beside = () if masks_only else (sample.depth, sample.normals)
-        found |= {existing(path) for path in (sample.image, sample.mask, *beside) if path is not None}
+        found |= {existing(path, root) for path in (sample.image, sample.mask, *beside) if path is not None}
     return sorted(found)
 
 
-def existing(path: Path) -> Path:
-    """The file itself, or the one that a mask without a file of its own lies in."""
-    return path if path.exists() or path == path.parent else existing(path.parent)
+def existing(path: Path, root: Path) -> Path:
+    """The file itself, or the one that a mask without a file of its own lies in; SystemExit for what is not in the folder."""
+    file = next((each for each in (path, *path.parents) if each.exists()), path)
+    if not file.is_file() or not file.is_relative_to(root) or ".." in file.parts[len(root.parts) :]:
+        raise SystemExit(f"{path}: is no file in {root}; what lies elsewhere cannot be packed with it.")
+    return file
 
 
 def grouped(files: Iterable[Path], most: int) -> Iterator[list[Path]]:
@@ -89,24 +98,35 @@ def packed(root: Path, files: Iterable[Path]) -> bytes:
     return buffer.getvalue()
 
 
-def require_equal(parts: Iterable[bytes], splits: dict[str, SegmentationDataset], name: str) -> None:
-    """Unpack and open every split again; SystemExit where one holds other pictures than the folder it came from."""
+def require_equal(
+    parts: Iterable[bytes], splits: dict[str, SegmentationDataset], name: str, *, masks_only: bool
+) -> None:
+    """Unpack and open every split again; SystemExit where one has other files than the folder it came from."""
     with TemporaryDirectory() as folder:
         for content in parts:
             with tarfile.open(fileobj=io.BytesIO(content)) as tar:
                 tar.extractall(folder, filter="data")
         for split, dataset in splits.items():
-            names = [image.name for image in dataset.images]
             try:
-                found = [image.name for image in open_dataset(Path(folder) / name, split).images]
+                opened = open_dataset(Path(folder) / name, split)
             except LwRefineNetError as error:
                 raise SystemExit(
                     f"{name}: what was packed cannot be opened ({error}); pack the whole folder instead."
                 ) from None
-            if found != names:
+            if contents(opened, masks_only=masks_only) != contents(dataset, masks_only=masks_only):
                 raise SystemExit(
-                    f"{name}: {len(found)} of {len(names)} pictures of {split} were packed; pack the whole folder."
+                    f"{name}: what was packed of {split} is not what the folder has; pack the whole folder instead."
                 )
+
+
+def contents(dataset: SegmentationDataset, *, masks_only: bool) -> list[bytes]:
+    """The hash of every file of the split, in order."""
+    found = []
+    for sample in dataset.samples:
+        beside = () if masks_only else (sample.depth, sample.normals)
+        files = [path for path in (sample.image, sample.mask, *beside) if path is not None and path.is_file()]
+        found += [hashlib.sha256(path.read_bytes()).digest() for path in files]
+    return found
 
 
 if __name__ == "__main__":

@@ -58,8 +58,9 @@ class Run:
 
     def finished(self, folder: Path) -> bool:
         """Whether its last checkpoint says so."""
-        manifest = folder / "last" / "manifest.json"
-        return manifest.is_file() and bool(json.loads(manifest.read_text()).get("finished"))
+        path = folder / "last" / "manifest.json"
+        manifest = json.loads(path.read_text()) if path.is_file() else {}
+        return bool(manifest.get("finished")) and manifest.get("epochs") == self.chosen().epochs
 
 
 class Lines:

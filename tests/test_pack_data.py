@@ -1,5 +1,6 @@
 """What is packed for another machine is what its training needs, in parts that are small enough."""
 
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -55,6 +56,43 @@ def test_a_file_larger_than_a_part_is_named_and_nothing_is_written(shapes, tmp_p
     assert found.returncode == 1
     assert "more than a part may have; give more --megabytes." in found.stderr and "Traceback" not in found.stderr
     assert not (tmp_path / "parts").exists()
+
+
+def test_parts_that_lie_there_already_are_not_mixed_with_new_ones(shapes, tmp_path):
+    assert pack(shapes, tmp_path / "parts").returncode == 0
+    found = pack(shapes, tmp_path / "parts", "--splits", "val")
+    assert found.returncode == 1
+    assert "shapes.0.tar: is there already" in found.stderr and "Traceback" not in found.stderr
+
+
+def test_depth_is_left_behind_where_masks_are_enough(tmp_path):
+    data = write_shapes(tmp_path / "shapes", train=2, val=1)
+    for mask in list((data / "masks").rglob("*.png")):
+        depth = data / "depth" / mask.relative_to(data / "masks")
+        depth.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(mask, depth)
+    with (data / "dataset.toml").open("a") as file:
+        file.write("\ndepth_scale = 0.1\n")
+    assert pack(data, tmp_path / "all").returncode == 0
+    assert pack(data, tmp_path / "masks", "--masks-only").returncode == 0
+    held = {}
+    for name in ("all", "masks"):
+        with tarfile.open(tmp_path / name / "shapes.0.tar") as tar:
+            held[name] = [each for each in tar.getnames() if "/depth/" in each]
+    assert len(held["all"]) == 3 and not held["masks"]
+
+
+def test_a_list_that_leads_out_of_the_folder_is_refused(tmp_path):
+    write_shapes(tmp_path / "elsewhere", train=1, val=1)
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(tmp_path / "elsewhere" / "dataset.toml", data)
+    image = next((tmp_path / "elsewhere" / "images" / "train").iterdir())
+    mask = next((tmp_path / "elsewhere" / "masks" / "train").iterdir())
+    (data / "train.txt").write_text(f"{image}\t{mask}\n")
+    found = pack(data, tmp_path / "parts", "--splits", "train")
+    assert found.returncode == 1
+    assert "what lies elsewhere cannot be packed with it" in found.stderr and "Traceback" not in found.stderr
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path):

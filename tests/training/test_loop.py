@@ -256,28 +256,66 @@ def test_without_a_validation_split_the_last_weights_are_kept(shapes, tmp_path):
 LENGTHENED = {"schedule": "wsd", "decay_epochs": 2, "late_epochs": 1, "late_crop_size": [64, 64], "validate_every": 2}
 
 
-def test_a_finished_run_made_longer_gives_the_weights_of_one_that_was_as_long_from_the_start(shapes, tmp_path):
-    """Learnt again from where the lengths part; the shorter run's weights stay."""
-    longer = recipe(epochs=5, **LENGTHENED)
-    run(shapes, tmp_path / "whole", longer)
-    short = run(shapes, tmp_path / "run", recipe(epochs=4, **LENGTHENED))
-    finished = tensors(short.best)
+@pytest.fixture(scope="module")
+def as_long_from_the_start(shapes, tmp_path_factory):
+    """The folder of a run of five epochs, of which the first three are those of a run of any length."""
+    return run(shapes, tmp_path_factory.mktemp("whole"), recipe(epochs=5, **LENGTHENED)).path
+
+
+def equal(left, right):
+    right = tensors(right)
+    return all(torch.equal(value, right[name]) for name, value in tensors(left).items())
+
+
+def epochs_logged(folder):
+    return [json.loads(line)["epoch"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_finished_run_made_longer_is_one_that_was_as_long_from_the_start(shapes, tmp_path, as_long_from_the_start):
+    """Learnt again from where the lengths part; what the shorter run gave stays."""
+    short = run(shapes, tmp_path, recipe(epochs=4, **LENGTHENED))
+    shutil.copy(short.best, tmp_path / "before.safetensors")
     listener = Quiet()
-    run(shapes, tmp_path / "run", longer, listener, resume=True)
-    kept = tmp_path / "run" / "best_of_4_epochs.safetensors"
+    run(shapes, tmp_path, recipe(epochs=5, **LENGTHENED), listener, resume=True)
     assert "The run had 4 epochs and has 5 now; both learn alike up to here." in listener.sentences
-    assert f"The best weights of 4 epochs are kept as {kept}." in listener.sentences
-    assert all(torch.equal(value, tensors(kept)[name]) for name, value in finished.items())
-    whole, found = tensors(tmp_path / "whole" / "best.safetensors"), tensors(short.best)
-    assert all(torch.equal(value, found[name]) for name, value in whole.items())
-    metrics = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "run")]
-    epochs = [[json.loads(line)["epoch"] for line in text.splitlines()] for text in metrics]
-    assert epochs[0] == epochs[1] == [1, 2, 2, 3, 4, 4, 5, 5]
+    assert f"Of the 4 epochs is kept: {tmp_path / 'best_of_4_epochs.safetensors'}." in listener.sentences
+    assert not [sentence for sentence in listener.sentences if "refused" in sentence]
+    assert equal(tmp_path / "best_of_4_epochs.safetensors", tmp_path / "before.safetensors")
+    assert equal(short.best, as_long_from_the_start / "best.safetensors")
+    assert epochs_logged(tmp_path) == epochs_logged(as_long_from_the_start) == [1, 2, 2, 3, 4, 4, 5, 5]
+    assert (tmp_path / "metrics_of_4_epochs.jsonl").read_text().count("\n") == 6
 
 
-def test_a_run_made_shorter_than_where_the_lengths_part_cannot_go_on(shapes, tmp_path):
-    run(shapes, tmp_path, recipe(epochs=5, **LENGTHENED))
-    with pytest.raises(RunError, match="a run of 4 epochs does not come by epoch 5 of one of 5"):
+def test_a_run_stopped_in_its_decay_is_made_longer_from_before_it(shapes, tmp_path, as_long_from_the_start):
+    def interrupt(report):
+        if report.done == 5:  # a step into the decay of the short run
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run(shapes, tmp_path, recipe(epochs=4, **LENGTHENED), Quiet(interrupt))
+    run(shapes, tmp_path, recipe(epochs=5, **LENGTHENED), resume=True)
+    assert equal(tmp_path / "best.safetensors", as_long_from_the_start / "best.safetensors")
+
+
+def test_what_a_shorter_run_gave_survives_a_longer_one_that_is_killed_at_once(shapes, tmp_path):
+    short = run(shapes, tmp_path, recipe(epochs=4, **LENGTHENED))
+    shutil.copy(short.best, tmp_path / "before.safetensors")
+
+    def kill(report):
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(shapes, tmp_path, recipe(epochs=5, **LENGTHENED), Quiet(kill), resume=True)
+    assert equal(tmp_path / "best_of_4_epochs.safetensors", tmp_path / "before.safetensors")
+    run(shapes, tmp_path, recipe(epochs=4, **LENGTHENED), resume=True)
+    assert equal(short.best, tmp_path / "before.safetensors")
+
+
+def test_a_run_made_shorter_than_where_the_lengths_part_cannot_go_on(shapes, tmp_path, as_long_from_the_start):
+    shutil.copytree(as_long_from_the_start, tmp_path, dirs_exist_ok=True)
+    with pytest.raises(
+        RunError, match="epoch 3, step 0 of a run of 5 epochs, and one of 4 learns otherwise after epoch 2"
+    ):
         run(shapes, tmp_path, recipe(epochs=4, **LENGTHENED), resume=True)
 
 

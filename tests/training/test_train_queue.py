@@ -71,11 +71,12 @@ def work(queue, folder):
 def test_a_run_that_was_stopped_is_not_taken_for_finished(script, tmp_path, recipe):
     run = script.Run("plain", str(recipe), [], [])
     assert not run.finished(tmp_path)
-    checkpoints = Checkpoints(tmp_path, "recipe", ["blocks", "train", "4"])
+    checkpoints = Checkpoints(tmp_path, "recipe", ["blocks", "train", "4"], epochs=1)
     checkpoints.save({}, epoch=1, step=0)
     assert not run.finished(tmp_path)
     checkpoints.save({}, epoch=1, step=0, finished=True)
     assert run.finished(tmp_path)
+    assert not script.Run("plain", str(recipe), [], ["epochs=2"]).finished(tmp_path)  # to be made longer
 
 
 def test_no_run_begins_where_no_time_is_left(script, tmp_path, recipe):

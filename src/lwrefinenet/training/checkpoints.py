@@ -14,10 +14,15 @@ from lwrefinenet.errors import RunError
 from lwrefinenet.files import replace_folder
 
 STATE, MANIFEST = "checkpoint.pt", "manifest.json"
+STABLE_FORMER = ".stable_former"  # for the moment in which it is replaced
 
 
 class RefusedCheckpointError(Exception):
     """Why a checkpoint cannot be used, in half a sentence."""
+
+
+class OtherLengthError(RefusedCheckpointError):
+    """It is from where a run of another length has left this one: nothing is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Checkpoints:
         text = json.dumps(manifest, indent=2, ensure_ascii=False).encode()
         files = {STATE: content, MANIFEST: text}
         if stable:
-            replace_folder(self.stable, files, former=self.folder / ".stable.former")
+            replace_folder(self.stable, files, former=self.folder / STABLE_FORMER)
         else:
             replace_folder(self.last, files, former=self.previous)
 
@@ -84,11 +89,14 @@ class Checkpoints:
         were learnt from other data.
         """
         refusals = []
-        for folder in (self.last, self.previous, self.stable):
-            if not folder.exists():
-                continue
+        candidates = [folder for folder in (self.last, self.previous, self.stable) if folder.exists()]
+        while candidates:
+            folder = candidates.pop(0)
             try:
                 return self._read(folder)
+            except OtherLengthError as error:
+                refusals.append(f"{folder / STATE}: {error}")
+                candidates.sort(key=lambda each: each != self.stable)  # it alone has the best weights of its moment
             except RefusedCheckpointError as error:
                 refusals.append(f"{folder / STATE}: {error}")
                 say(f"{refusals[-1]}; refused.")
@@ -108,9 +116,11 @@ class Checkpoints:
         if hashlib.sha256(content).hexdigest() != wanted:
             raise RefusedCheckpointError("its bytes were changed (another sha256 than its manifest states)")
         epochs, open_epochs = manifest.get("epochs", self.epochs), manifest.get("open_epochs", 0)
-        if epochs != self.epochs and manifest["epoch"] > min(open_epochs, self.open_epochs):
-            raise RefusedCheckpointError(
-                f"a run of {self.epochs} epochs does not come by epoch {manifest['epoch']} of one of {epochs}"
+        shared = min(open_epochs, self.open_epochs)
+        if epochs != self.epochs and (manifest["epoch"], manifest["step"]) > (shared, 0):
+            place = f"epoch {manifest['epoch']}, step {manifest['step']} of a run of {epochs} epochs"
+            raise OtherLengthError(
+                f"it is from {place}, and one of {self.epochs} learns otherwise after epoch {shared}"
             )
         if recipe != self.recipe:
             raise RefusedCheckpointError("it was made by another recipe")

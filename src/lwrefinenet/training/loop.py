@@ -2,12 +2,11 @@
 
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,21 +103,21 @@ class Training:
             self.listener.say(
                 f"The run had {len(randoms)} processes and has {self.processes.count} now: it goes on well, but not bit for bit."
             )
+        before = saved.get("epochs", self.recipe.epochs)
         if self.processes.is_main:
+            if before != self.recipe.epochs:
+                self._part_from(before, keep="best" in saved)
             self.run.forget_after(self.state.epoch)
-            self._change_length(saved)
+            if len(best := saved.get("best", ())):
+                write_atomically(self.run.best, best.numpy().tobytes())
+        if before != self.recipe.epochs:
+            self._save_last_and_stable()  # so that no checkpoint of the other length is the last one
 
-    def _change_length(self, saved: Mapping[str, Any]) -> None:
-        """Say that the run has another length now, and put the best weights back as they were where the lengths part."""
-        before, now = saved.get("epochs", self.recipe.epochs), self.recipe.epochs
-        if before != now:
-            self.listener.say(f"The run had {before} epochs and has {now} now; both learn alike up to here.")
-        if "best" not in saved:
-            return
-        if before != now and (kept := self.run.set_best_aside(before)):
-            self.listener.say(f"The best weights of {before} epochs are kept as {kept}.")
-        if len(saved["best"]):
-            write_atomically(self.run.best, saved["best"].numpy().tobytes())
+    def _part_from(self, epochs: int, *, keep: bool) -> None:
+        """Say that the run had another length until now, and keep what came of that, if it went further than to here."""
+        self.listener.say(f"The run had {epochs} epochs and has {self.recipe.epochs} now; both learn alike up to here.")
+        for kept in self.run.set_aside(epochs) if keep else ():
+            self.listener.say(f"Of the {epochs} epochs is kept: {kept}.")
 
     def _stream(self) -> Generator[Batch, None, None]:
         """The batches from here to the end of the stage."""
@@ -204,9 +203,7 @@ class Training:
             self._validate()
         elif self.data.validation is None and state.finished and self.processes.is_main:
             weights.save(self.run.best, state.shipped_model, self.meta, half=True)
-        self._save()
-        if state.epoch == recipe.open_epochs:
-            self._save(stable=True)
+        self._save_last_and_stable()
 
     def _validate(self) -> None:
         """Score the weights, keep them if they are the best so far, and stop where they get no better."""
@@ -228,6 +225,12 @@ class Training:
             grid = partial(prediction_grid, trial.predictor, self.data.validation)
             self.trackers.validation(trial.evaluation, grid, step=step)
             self.listener.validated(state.epoch, trial.evaluation, best=best)
+
+    def _save_last_and_stable(self) -> None:
+        """The last checkpoint, before it the one that other lengths share if this is where they part."""
+        if (self.state.epoch, self.state.step) == (self.recipe.open_epochs, 0):
+            self._save(stable=True)
+        self._save()
 
     def _save(self, *, stable: bool = False) -> None:
         """stable: for runs of other lengths as well, with the best weights so far."""

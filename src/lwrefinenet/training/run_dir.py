@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from lwrefinenet.errors import RunError
 from lwrefinenet.files import cannot_write, write_atomically
+from lwrefinenet.training.checkpoints import STABLE_FORMER
 from lwrefinenet.training.recipe import Recipe
 
 # Between a run and its resumption: they decide how fast and in what portions, not what is learnt.
@@ -99,22 +100,40 @@ class RunDir:
         kept = [line for line in self.metrics.read_text(encoding="utf-8").splitlines() if _epoch_of(line) <= epoch]
         write_atomically(self.metrics, "".join(line + "\n" for line in kept).encode())
 
-    def set_best_aside(self, epochs: int) -> Path | None:
-        """Keep the best weights of a run that is made longer under a name of their own; None where it had none yet."""
-        if not self.best.is_file():
-            return None
-        return self.best.rename(self.best.with_stem(f"best_of_{epochs}_epochs"))
+    def set_aside(self, epochs: int) -> list[Path]:
+        """Keep the best weights and the metrics of a run of so many epochs, which gets another length, under names of their own.
+
+        What was kept before stays as it is.
+        """
+        kept = []
+        for path in (self.best, self.metrics):
+            target = path.with_stem(f"{path.stem}_of_{epochs}_epochs")
+            if path.is_file() and not target.exists():
+                write_atomically(target, path.read_bytes())
+                kept.append(target)
+        return kept
 
     def _clear_remains(self) -> None:
-        """What a killed process was writing."""
-        for name in (".last.*", ".stable.*", ".best.safetensors.*", ".recipe.toml.*", ".metrics.jsonl.*"):
+        """What a killed process was writing; what it was about to replace stands again."""
+        former, stable = self.path / STABLE_FORMER, self.path / "stable"
+        if former.is_dir() and not stable.exists():
+            former.rename(stable)
+        for name in (
+            ".last.*",
+            ".stable.*",
+            STABLE_FORMER,
+            ".best.safetensors.*",
+            ".recipe.toml.*",
+            ".metrics.jsonl.*",
+        ):
             for remains in self.path.glob(name):
                 shutil.rmtree(remains) if remains.is_dir() else remains.unlink()
 
 
 def fingerprint(recipe: Recipe) -> str:
     """Tells recipes apart that would learn something else; those that differ in length alone are told apart by their epochs."""
-    decisive = {name: getattr(recipe, name) for name in _decisive_fields(lengthened=bool(recipe.open_epochs))}
+    names = _decisive_fields(lengthened=bool(recipe.open_epochs))
+    decisive = {name: getattr(recipe, name) for name in names if name != "decay_epochs" or recipe.decay_epochs}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
