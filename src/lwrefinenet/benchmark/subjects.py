@@ -88,12 +88,13 @@ def is_exported(name: str) -> bool:
 
 
 def facts_of(name: str, size: tuple[int, int]) -> dict[str, Any]:
-    """`parameters` and `macs` for a picture of size (height, width), except of an exported file; whether it is `trained`; and its
-    `score` if it states one.
+    """`parameters` and `macs` for a picture of size (height, width), except of an exported file; whether it is `trained`; of
+    weights the `sha256`, and the `score` if they state one.
     """
     subject = open_subject(name)
     sizes = {} if subject.exported else {"parameters": subject.parameters, "macs": subject.macs(*size)}
-    return {**sizes, "trained": subject.trained, **subject.score()}
+    file = {"sha256": weights.sha256_of(weights.locate(name))} if subject.trained and not subject.exported else {}
+    return {**sizes, "trained": subject.trained, **file, **subject.score()}
 
 
 class Padded(nn.Module):
