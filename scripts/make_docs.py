@@ -9,6 +9,8 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from pages import with_table
+
 from lwrefinenet import weights
 from lwrefinenet.files import write_atomically
 from lwrefinenet.training.recipe import Recipe
@@ -20,7 +22,6 @@ README, SPEED = ROOT / "README.md", ROOT / "results" / "inference.json"
 DEPLOY, CURVE = ROOT / "docs" / "deploy.md", ROOT / "results" / "nano_curve.json"
 NETWORKS, SIZES = ROOT / "docs" / "networks.md", ROOT / "results" / "networks.json"
 PUBLISHED = ROOT / "scripts" / "published_networks.toml"
-TABLE_ENDS = "<!-- end -->"
 LEDGER = ("decode", "prepare", "network", "tail", "colour")
 HEAD = """# The fields of a recipe
 
@@ -153,15 +154,6 @@ def _shipped(network: str, tasks: list[str] | None) -> list[str]:
             data = next((data for data in scores if data.endswith(" test")), next(iter(scores), None))
             found.append(f"`{name}`" + (f": {100 * scores[data]:.1f} % on {data}" if data else ""))
     return found
-
-
-def with_table(page: str, begins: str, table: str) -> str:
-    """The page with a new table between the mark where it begins and the next mark where it ends."""
-    before, begun, rest = page.partition(begins)
-    _, ended, after = rest.partition(TABLE_ENDS)
-    if not begun or not ended:
-        raise ValueError(f"the marks {begins!r} and {TABLE_ENDS!r} are not in the page.")
-    return before + begun + table + ended + after
 
 
 def pages() -> dict[Path, str]:

@@ -8,7 +8,9 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from lwrefinenet import weights
 from lwrefinenet.cli.data_convert import Format
 from lwrefinenet.data.benchmarks import cityscapes, nyu, pascal
 from lwrefinenet.data.layouts import READERS
@@ -18,7 +20,7 @@ from lwrefinenet.training.recipe import Recipe
 from lwrefinenet.training.run_dir import FREE_TO_CHANGE
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
 
 def script_named(name):
@@ -35,6 +37,45 @@ def test_pages_are_what_the_script_writes_from_code_and_results():
     for path, text in pages.items():
         assert path.read_text() == text, f"{path}: run python scripts/make_docs.py"
     assert all(f"| `{entry.name}` |" in pages[script.RECIPE_FIELDS] for entry in fields(Recipe))
+
+
+def test_every_shipped_weights_has_a_card_that_is_up_to_date():
+    script = script_named("make_cards")
+    pages = script.pages()
+    for path, text in pages.items():
+        assert path.read_text() == text, f"{path}: run python scripts/make_cards.py"
+    cards = set(pages) - {script.README, script.INDEX}
+    assert {path for path in PAGES if path.parent == script.CARDS} == {*cards, script.INDEX}
+    assert {path.stem for path in cards} == set(weights.SHIPPED)
+    for name in weights.SHIPPED:
+        assert f"({name}.md)" in pages[script.INDEX]
+        with Image.open(ROOT / "docs" / "pictures" / "failures" / f"{name}.jpg") as picture:
+            assert picture.info["comment"].decode() == weights.SHIPPED[name].sha256, (
+                f"python scripts/make_failures.py {name}"
+            )
+
+
+def test_the_speeds_beside_the_scores_are_of_one_run_with_all_weights():
+    speed = result("weights_speed")
+    assert set(weights.SHIPPED) < set(speed["subjects"])
+    assert all(set(found["ways"]) == {"pytorch", "openvino"} for found in speed["subjects"].values())
+    assert all(speed["subjects"][name]["sha256"] == shipped.sha256 for name, shipped in weights.SHIPPED.items())
+
+
+def test_what_is_said_of_the_targets_is_true():
+    """The page says that none is reached."""
+    script = script_named("make_cards")
+    assert "**No target is reached.**" in script.INDEX.read_text()
+    for goal in script.published()["targets"]:
+        wanted = float(goal["target"].partition(" ")[0])
+        if goal["weights"] in weights.SHIPPED:
+            assert 100 * result(f"{script.stem_of(goal['weights'])}_test")["mean_iou"] < wanted
+
+
+def test_failures_are_the_worst_of_each_part_of_the_pictures():
+    script = script_named("make_failures")
+    scores = [0.5, 0.2, 0.9, float("nan"), 0.1, 0.6, 0.8, 0.7]
+    assert script.worst_of_parts(scores) == [1, 2, 4, 7]
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda path: path.name)

@@ -46,6 +46,9 @@ SHIPPED: dict[str, ShippedWeights] = {
     "mt_lw_efficientnet_lite0.nyu": ShippedWeights(
         sha256="7c7115bfc0b6dea061b4c97cb2d8c18a4ac8a4a1753edadd0f6b493b37fcc8ff"
     ),
+    "rf_lw_efficientnet_lite2.nyu": ShippedWeights(
+        sha256="a47eb49afdbf04e4886706cab86e2921fdafaf6d1c06d7f779bb3dd52ceef075"
+    ),
 }
 DEFAULT_WEIGHTS = "rf_lw_efficientnet_lite0.camvid"
 

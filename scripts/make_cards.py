@@ -1,0 +1,263 @@
+"""Write what is known of the shipped weights: their cards, the table of what was aimed at, and the scores in the README.
+
+python scripts/make_cards.py
+"""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pages import with_table
+
+from lwrefinenet import weights
+from lwrefinenet.files import write_atomically
+from lwrefinenet.meta import WeightsMeta
+from lwrefinenet.training.recipe import Recipe
+
+ROOT = Path(__file__).parents[1]
+README, CARDS = ROOT / "README.md", ROOT / "docs" / "weights"
+INDEX = CARDS / "README.md"
+RESULTS = ROOT / "results"
+SPEED, PUBLISHED = RESULTS / "weights_speed.json", ROOT / "scripts" / "published_scores.toml"
+DATA = {"camvid": "camvid", "nyu": "nyudv2"}  # folder of the data, by the second half of a name
+SPLITS = {"test": "test", "test_crop": "test, 625x468 crop", "val": "val"}
+BEGINS = "<!-- {} written by scripts/make_cards.py -->\n"
+LIMITS = {
+    "camvid": "Learnt from 367 frames of drives through Cambridge, one camera behind a windscreen, by day and at dusk. Other "
+    "cities, cameras, weather and night are unknown to it, and so is all that is none of the 11 classes: it gets one of them "
+    "nevertheless. Frames of a video are alike, so that 233 test pictures say less than they seem to; some masks of the test "
+    "split are wrong themselves.",
+    "nyu": "Learnt from 795 pictures of flats, offices and shops in the USA, taken by a Kinect. Outdoors nothing can be expected.",
+}
+DEPTH_LIMIT = " Cameras with another field of view make its depths wrong by a factor."
+
+
+def card(name: str) -> str:
+    """The whole page of one file of weights."""
+    path, meta = weights.locate(name), weights.read_meta(name)
+    kind = name.partition(".")[2]
+    data = f"../shared/data/{DATA[kind]}"
+    parts = [
+        f"# `{name}`",
+        f"`{meta.network}` for {len(meta.labels)} classes{_further(meta)}: {_megabytes(name)} in float16, sha256 "
+        f"`{weights.sha256_of(path)}`. Licence: {meta.licence}.",
+        _commands(name, data, meta),
+        "## What it is made of",
+        _ingredients(meta),
+        _training(name),
+        "## Scores",
+        _scores(name),
+        "## Classes",
+        _classes(name),
+        "## Speed",
+        _speed(name),
+        "## Where it fails",
+        "Of each quarter of the test pictures the one with the lowest mean IoU over its own classes: the truth on the left, the "
+        f"prediction on the right. `python scripts/make_failures.py {name} --data {data}`",
+        f"![Four test pictures, true and predicted classes](../pictures/failures/{name}.jpg)",
+        LIMITS[kind] + (DEPTH_LIMIT if "depth" in meta.tasks else ""),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _further(meta: WeightsMeta) -> str:
+    return f", {' and '.join(meta.tasks[1:])}" if len(meta.tasks) > 1 else ""
+
+
+def _commands(name: str, data: str, meta: WeightsMeta) -> str:
+    scored = " --normals-from-depth" if "normals" in meta.tasks else ""
+    return (
+        "```sh\n"
+        f"lwrefinenet predict picture.jpg --weights {name}\n"
+        f"lwrefinenet evaluate {name} --data {data}{scored}   # repeats the test score below\n"
+        f"{_command(name)}   # trains it again\n"
+        "```"
+    )
+
+
+def _command(name: str) -> str:
+    """As the recipe begins."""
+    return _recipe_file(name).read_text().partition("\n")[0].removeprefix("# ")
+
+
+def _recipe_file(name: str) -> Path:
+    return ROOT / "recipes" / f"{stem_of(name)}.toml"
+
+
+def _ingredients(meta: WeightsMeta) -> str:
+    rows = [f"| {source.role} | {source.name} | {source.licence} | {source.origin} |" for source in meta.sources]
+    return "\n".join(["| role | what | licence | from |", "|---|---|---|---|", *rows])
+
+
+def _training(name: str) -> str:
+    stem = stem_of(name)
+    return (
+        f"[recipes/{stem}.toml](../../recipes/{stem}.toml), one seed: {_effort(name)} "
+        f"of two shared CPU cores, validations not counted (`results/{stem}_training.jsonl`). "
+        f"[What it taught](../../results/training_log.md)."
+    )
+
+
+def _scores(name: str) -> str:
+    rows = ["| split | mean IoU | 95 % interval | pixel accuracy | further |", "|---|---|---|---|---|"]
+    for split, found in _found(name).items():
+        low, high = found["mean_iou_interval"]
+        rows.append(
+            f"| {SPLITS[split]} | {100 * found['mean_iou']:.1f} % | {100 * low:.1f}-{100 * high:.1f} % | "
+            f"{100 * found['pixel_accuracy']:.1f} % | {_dense(found)} |"
+        )
+    protocol = _found(name)["test"]["protocol"]
+    note = (
+        f"Test: {protocol['pictures']} pictures at {protocol['size']}, {protocol['void_rule']}, logits resized "
+        f"{protocol['resize_rule']}, {protocol['scales']}; one confusion matrix over the set. The interval is that of other "
+        "pictures of this kind ([evaluate.md](../evaluate.md)), not of other seeds."
+    )
+    return "\n".join(rows) + "\n\n" + note
+
+
+def _dense(found: dict[str, Any]) -> str:
+    words = []
+    if depth := found.get("depth"):
+        words.append(
+            f"depth RMSE {depth['rmse']:.3f} m, relative {depth['abs_rel']:.3f}, delta < 1.25 {depth['delta_1']:.1%}"
+        )
+    if normals := found.get("normals"):
+        words.append(
+            f"normals {normals['mean_degrees']:.1f} degrees off in the mean, {normals['median_degrees']:.1f} in the median"
+        )
+    return "; ".join(words)
+
+
+def _classes(name: str) -> str:
+    found = _found(name)
+    rows = [f"| IoU % | {' | '.join(SPLITS[split] for split in found)} |", f"|---|{'---|' * len(found)}"]
+    for label in found["test"]["per_class_iou"]:
+        values = (result["per_class_iou"][label] for result in found.values())
+        rows.append(f"| {label} | {' | '.join('absent' if iou is None else f'{100 * iou:.1f}' for iou in values)} |")
+    return "\n".join(rows)
+
+
+def _speed(name: str) -> str:
+    result = json.loads(SPEED.read_text())
+    rows = ["| way | network | JPEG to colour mask | peak memory |", "|---|---|---|---|"]
+    for way, found in result["subjects"][name]["ways"].items():
+        network, whole = found["milliseconds"]["network"]["p50"], found["end_to_end"]["p50"]
+        rows.append(f"| {way} | {network:.0f} ms | {whole:.0f} ms | {found['peak_megabytes']:.0f} MB |")
+    words = (
+        f"One picture of 625x468 on {result['threads']} threads of {result['machine']['processor']}, float32, median of "
+        f"{result['rounds']} rounds (`results/weights_speed.json`, by `make bench`)."
+    )
+    return "\n".join(rows) + "\n\n" + words
+
+
+def scores_table(kind: str) -> str:
+    """The weights for one kind of data beside what was published, as Markdown, best first of each."""
+    heads = ("weights", "mean IoU, test (95 %)", "further", "parameters", "PyTorch", "OpenVINO", "file", "licence")
+    rows = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    names = [name for name in weights.SHIPPED if name.endswith(f".{kind}")]
+    for name in sorted(names, key=lambda name: -_found(name)["test"]["mean_iou"]):
+        found, speed = _found(name), _facts(name)
+        low, high = (100 * bound for bound in found["test"]["mean_iou_interval"])
+        score = f"**{100 * found['test']['mean_iou']:.1f} %** ({low:.1f}-{high:.1f})"
+        licence = weights.read_meta(name).licence.partition("(")[0].strip()
+        row = (f"[`{name}`](docs/weights/{name}.md)", score, _beside(found), f"{speed['parameters']:,}", *_times(name))
+        rows.append(f"| {' | '.join((*row, _megabytes(name), licence))} |")
+    for other in sorted(published()[kind], key=lambda other: -float(other["mean_iou"].removeprefix("~"))):
+        depth = f"depth RMSE {other['depth_rmse']} m" if "depth_rmse" in other else ""
+        further = "; ".join(filter(None, (depth, other.get("note"))))
+        parameters = f"{other['parameters']} M" if "parameters" in other else ""
+        times = _times(other["network"]) if "network" in other else ("", "")
+        row = (f"{other['name']}, published", f"{other['mean_iou']} %", further, parameters, *times, "", "")
+        rows.append(f"| {' | '.join(row)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _beside(found: dict[str, dict[str, Any]]) -> str:
+    """Scores on other splits and of other tasks."""
+    words = [
+        f"{100 * found[split]['mean_iou']:.1f} % on {place}"
+        for split, place in (("test_crop", "the 625x468 crop"), ("val", "val"))
+        if split in found
+    ]
+    if depth := found["test"].get("depth"):
+        words.append(f"depth RMSE {depth['rmse']:.2f} m")
+    if normals := found["test"].get("normals"):
+        words.append(f"normals {normals['mean_degrees']:.1f} degrees off")
+    return "; ".join(words)
+
+
+def targets_table() -> str:
+    """What the weights were to reach, and what they did, as Markdown."""
+    rows = ["| weights | target | aim | reached on test | parameters | trained |", "|---|---|---|---|---|---|"]
+    for goal in published()["targets"]:
+        name = goal["weights"]
+        reached, size, effort = "not trained yet", "", ""
+        if name in weights.SHIPPED:
+            found = _found(name)["test"]
+            depth = f", {found['depth']['rmse']:.2f} m" if "depth" in found else ""
+            reached, size = f"{100 * found['mean_iou']:.1f} %{depth}", f"{_facts(name)['parameters']:,}"
+            effort = _effort(name)
+        rows.append(f"| `{name}` | {goal['target']} | {goal['aim']} | {reached} | {size} | {effort} |")
+    return "\n".join(rows) + "\n"
+
+
+def published() -> dict[str, Any]:
+    """What scripts/published_scores.toml says: `camvid`, `nyu` and `targets`."""
+    return tomllib.loads(PUBLISHED.read_text())
+
+
+def _facts(subject: str) -> dict[str, Any]:
+    """What the benchmark says of weights or of a network."""
+    facts: dict[str, Any] = json.loads(SPEED.read_text())["subjects"][subject]
+    return facts
+
+
+def _times(subject: str) -> tuple[str, str]:
+    """From JPEG to colour mask in PyTorch and OpenVINO."""
+    ways = _facts(subject)["ways"]
+    pytorch, openvino = (f"{ways[way]['end_to_end']['p50']:.0f} ms" for way in ("pytorch", "openvino"))
+    return pytorch, openvino
+
+
+def stem_of(name: str) -> str:
+    """What the recipe and the results are called."""
+    network, kind = name.split(".")
+    return f"{kind}_{network}"
+
+
+def _megabytes(name: str) -> str:
+    return f"{weights.locate(name).stat().st_size / 1e6:.1f} MB"
+
+
+def _lines(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (RESULTS / f"{stem_of(name)}_training.jsonl").read_text().splitlines()]
+
+
+def _effort(name: str) -> str:
+    """Epochs and hours, and the weights that had learnt before."""
+    hours = sum(float(line.get("seconds", 0)) for line in _lines(name)) / 3600
+    recipe = Recipe.from_toml(_recipe_file(name))
+    before = f", after `{recipe.initial_weights}`" if recipe.initial_weights else ""
+    taught = f", taught by `{recipe.teacher}`" if recipe.teacher else ""
+    return f"{max(line['epoch'] for line in _lines(name))} epochs in {hours:.1f} hours{before}{taught}"
+
+
+def _found(name: str) -> dict[str, dict[str, Any]]:
+    """What was measured, by split."""
+    files = {split: RESULTS / f"{stem_of(name)}_{split}.json" for split in SPLITS}
+    return {split: json.loads(file.read_text()) for split, file in files.items() if file.is_file()}
+
+
+def pages() -> dict[Path, str]:
+    """Every page, with its whole text."""
+    readme = README.read_text()
+    for kind in DATA:
+        readme = with_table(readme, BEGINS.format(kind), scores_table(kind))
+    cards = {CARDS / f"{name}.md": card(name) for name in weights.SHIPPED}
+    return {README: readme, INDEX: with_table(INDEX.read_text(), BEGINS.format("targets"), targets_table()), **cards}
+
+
+if __name__ == "__main__":
+    for page, text in pages().items():
+        write_atomically(page, text.encode())
