@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 README, CARDS = ROOT / "README.md", ROOT / "docs" / "weights"
 INDEX = CARDS / "README.md"
 RESULTS = ROOT / "results"
-SPEED, PUBLISHED = RESULTS / "weights_speed.json", ROOT / "scripts" / "published_scores.toml"
+SPEED = RESULTS / "weights_speed.json"
+PUBLISHED, NETWORKS = (ROOT / "scripts" / f"published_{what}.toml" for what in ("scores", "networks"))
 DATA = {"camvid": "camvid", "nyu": "nyudv2"}  # folder of the data, by the second half of a name
 SPLITS = {"test": "test", "test_crop": "test, 625x468 crop", "val": "val"}
 BEGINS = "<!-- {} written by scripts/make_cards.py -->\n"
@@ -202,9 +203,15 @@ def targets_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def published() -> dict[str, Any]:
-    """What scripts/published_scores.toml says: `camvid`, `nyu` and `targets`."""
-    return tomllib.loads(PUBLISHED.read_text())
+def published() -> dict[str, list[dict[str, str]]]:
+    """What published_scores.toml says, `camvid`, `nyu` and `targets`, with what was published of the networks themselves."""
+    said, networks = tomllib.loads(PUBLISHED.read_text()), tomllib.loads(NETWORKS.read_text())
+    for other in said["nyu"]:
+        if network := networks.get(other["network"]):
+            other.update(
+                mean_iou=network["nyu"], parameters=network["parameters"], note=f"weights {network['weights']}"
+            )
+    return said
 
 
 def _facts(subject: str) -> dict[str, Any]:
