@@ -311,6 +311,13 @@ def test_what_a_shorter_run_gave_survives_a_longer_one_that_is_killed_at_once(sh
     assert equal(short.best, tmp_path / "before.safetensors")
 
 
+def test_what_was_set_aside_once_is_not_written_over(tmp_path):
+    for content in (b"first", b"second"):
+        (tmp_path / "best.safetensors").write_bytes(content)
+        RunDir(tmp_path).set_aside(4)
+    assert (tmp_path / "best_of_4_epochs.safetensors").read_bytes() == b"first"
+
+
 def test_a_run_made_shorter_than_where_the_lengths_part_cannot_go_on(shapes, tmp_path, as_long_from_the_start):
     shutil.copytree(as_long_from_the_start, tmp_path, dirs_exist_ok=True)
     with pytest.raises(
