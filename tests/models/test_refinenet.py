@@ -55,10 +55,20 @@ def test_gradients_reach_every_parameter(network):
     assert untouched == []
 
 
-def test_a_network_of_a_smaller_input_scale_sees_the_picture_resized():
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("rf_lw", {"backbone": "test_resnet", "decoder_channels": 16}),
+        ("rf_lw_mobilenetv2", {}),
+        ("rf_lw_efficientnet_lite0", {"decoder_channels": 16}),
+        ("rf_lw_efficientnet_lite1", {"decoder_channels": 16}),
+        ("rf_lw_efficientnet_lite2", {"decoder_channels": 16}),
+    ],
+)
+def test_a_network_of_a_smaller_input_scale_sees_the_picture_resized(name, arguments):
     torch.manual_seed(0)
-    plain = create_model("rf_lw", 5, backbone="test_resnet", decoder_channels=16).eval()
-    scaled = create_model("rf_lw", 5, backbone="test_resnet", decoder_channels=16, input_scale=0.75).eval()
+    plain = create_model(name, 5, **arguments).eval()
+    scaled = create_model(name, 5, **arguments, input_scale=0.75).eval()
     scaled.load_state_dict(plain.state_dict())
     images = torch.randn(1, 3, 70, 101)
     with torch.no_grad():

@@ -30,11 +30,11 @@ def rf_lw_resnet152(num_classes: int = 21) -> LightWeightRefineNet:
     return _published_resnet("resnet152", num_classes)
 
 
-def rf_lw_mobilenetv2(num_classes: int = 21) -> LightWeightRefineNet:
+def rf_lw_mobilenetv2(num_classes: int = 21, *, input_scale: float = 1.0) -> LightWeightRefineNet:
     """RF-LW-MobileNet-v2 as published: 3.3 M parameters at 21 classes."""
     backbone = MobileNetV2Features()
     decoder = RefineNetDecoder(backbone.channels, level_sizes=(2, 2, 1, 1))
-    return LightWeightRefineNet(backbone, decoder, num_classes)
+    return LightWeightRefineNet(backbone, decoder, num_classes, input_scale=input_scale)
 
 
 def rf_lw_nasnet_mobile(num_classes: int = 21) -> LightWeightRefineNet:
@@ -46,19 +46,31 @@ def rf_lw_nasnet_mobile(num_classes: int = 21) -> LightWeightRefineNet:
     return LightWeightRefineNet(backbone, RefineNetDecoder(backbone.channels), num_classes)
 
 
-def rf_lw_efficientnet_lite0(num_classes: int = 21, *, decoder_channels: int = 256) -> LightWeightRefineNet:
+def rf_lw_efficientnet_lite0(
+    num_classes: int = 21, *, decoder_channels: int = 256, input_scale: float = 1.0
+) -> LightWeightRefineNet:
     """EfficientNet-Lite0 under the light-weight decoder: 3.3 M parameters with a decoder 128 wide, 4.4 M with 256."""
-    return rf_lw(num_classes, backbone="tf_efficientnet_lite0", decoder_channels=decoder_channels)
+    return rf_lw(
+        num_classes, backbone="tf_efficientnet_lite0", decoder_channels=decoder_channels, input_scale=input_scale
+    )
 
 
-def rf_lw_efficientnet_lite1(num_classes: int = 21, *, decoder_channels: int = 256) -> LightWeightRefineNet:
+def rf_lw_efficientnet_lite1(
+    num_classes: int = 21, *, decoder_channels: int = 256, input_scale: float = 1.0
+) -> LightWeightRefineNet:
     """EfficientNet-Lite1 under the light-weight decoder."""
-    return rf_lw(num_classes, backbone="tf_efficientnet_lite1", decoder_channels=decoder_channels)
+    return rf_lw(
+        num_classes, backbone="tf_efficientnet_lite1", decoder_channels=decoder_channels, input_scale=input_scale
+    )
 
 
-def rf_lw_efficientnet_lite2(num_classes: int = 21, *, decoder_channels: int = 256) -> LightWeightRefineNet:
+def rf_lw_efficientnet_lite2(
+    num_classes: int = 21, *, decoder_channels: int = 256, input_scale: float = 1.0
+) -> LightWeightRefineNet:
     """EfficientNet-Lite2 under the light-weight decoder."""
-    return rf_lw(num_classes, backbone="tf_efficientnet_lite2", decoder_channels=decoder_channels)
+    return rf_lw(
+        num_classes, backbone="tf_efficientnet_lite2", decoder_channels=decoder_channels, input_scale=input_scale
+    )
 
 
 def rf_lw_nano_mobilenetv2(
