@@ -34,6 +34,15 @@ def test_a_network_of_a_smaller_input_scale_learns_on_the_smaller_picture():
     torch.testing.assert_close(network(images), F.interpolate(logits, size=(16, 16), mode="bilinear"))
 
 
+def test_pictures_that_come_resized_are_seen_as_they_are():
+    network = create_model("rf_lw", 3, backbone="test_resnet", decoder_channels=8, input_scale=0.5).eval()
+    images = torch.randn(1, 3, 64, 64)
+    (expected,) = Learner(network, auxiliary=False)(images)[0]["segmentation"]
+    smaller = F.interpolate(images, size=(32, 32), mode="bilinear")
+    (logits,) = Learner(network, auxiliary=False, resized=True)(smaller)[0]["segmentation"]
+    torch.testing.assert_close(logits, expected)
+
+
 def test_every_head_of_several_tasks_learns_and_so_do_their_weights():
     tasks = ("segmentation", "depth", "normals")
     network = create_model("mt_lw", 3, backbone="test_resnet", decoder_channels=8, tasks=tasks)

@@ -16,7 +16,7 @@ from lwrefinenet.evaluate import evaluate
 from lwrefinenet.models.zoo import create_model
 from lwrefinenet.predict import Predictor
 from lwrefinenet.training.recipe import Recipe
-from lwrefinenet.training.run_dir import RunDir
+from lwrefinenet.training.run_dir import RunDir, fingerprint
 from lwrefinenet.training.start import freezes_batch_norm
 from lwrefinenet.training.train import train
 from tests.shapes import write_shapes
@@ -89,6 +89,26 @@ def test_training_learns_the_shapes(shapes, tmp_path):
     after = evaluate(Predictor.from_model(model, meta, "cpu").predict_maps, dataset, labels=meta.labels).mean_iou
     assert before < 0.35
     assert after > 0.8
+
+
+def test_crops_at_the_input_scale_are_learnt_as_they_are_and_scored_on_whole_pictures(shapes, tmp_path):
+    plain, scaled = Quiet(), Quiet()
+    run(shapes, tmp_path / "plain", recipe(), plain)
+    done = run(shapes, tmp_path / "scaled", recipe(input_scale=0.5, crops_at_input_scale=True), scaled)
+    assert scaled.losses == plain.losses
+    assert weights.read_meta(done.best).arguments["input_scale"] == 0.5
+    model, meta = weights.load(done.best)
+    predictor = Predictor.from_model(model, meta, "cpu")
+    whole = evaluate(predictor.predict_maps, folder_dataset(shapes, "val"), labels=meta.labels)
+    assert meta.scores[0].value == pytest.approx(whole.mean_iou, abs=1e-6)
+
+
+def test_a_field_that_came_later_leaves_runs_from_before_it_resumable():
+    # Found when neither decay_epochs nor crops_at_input_scale was there; a new field belongs into CAME_LATER.
+    assert fingerprint(Recipe(model="rf_lw_mobilenetv2", epochs=1)).startswith("3a8a31624da6c632")
+    assert (
+        fingerprint(Recipe(model="rf_lw_mobilenetv2", epochs=1, crops_at_input_scale=True))[:16] != "3a8a31624da6c632"
+    )
 
 
 def test_a_run_stopped_in_the_middle_of_an_epoch_and_resumed_gives_equal_weights(shapes, tmp_path):

@@ -1,6 +1,8 @@
 """Distillation: the distance worked out by hand, and a learner that comes nearer to its teacher."""
 
 import math
+from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch
 from lwrefinenet import weights
 from lwrefinenet.errors import RecipeError
 from lwrefinenet.labels import LabelSet, voc_palette
+from lwrefinenet.models.zoo import create_model
 from lwrefinenet.training.teacher import Teacher, divergence
 from tests.tiny import TINY_META, build_tiny
 
@@ -43,8 +46,19 @@ def teacher_file(tmp_path):
     return str(path)
 
 
-def teacher_of(path, labels=TINY_META.labels, weight=2.0):
-    return Teacher(path, labels, weight=weight, temperature=1.0, device=torch.device("cpu"))
+def teacher_of(path, labels=TINY_META.labels, weight=2.0, **settings):
+    return Teacher(path, labels, weight=weight, temperature=1.0, device=torch.device("cpu"), **settings)
+
+
+def test_pictures_that_come_resized_are_seen_as_they_are(tmp_path):
+    network = create_model("rf_lw", 3, backbone="test_resnet", decoder_channels=8, input_scale=0.5).eval()
+    path = tmp_path / "teacher.safetensors"
+    arguments = {"backbone": "test_resnet", "decoder_channels": 8, "input_scale": 0.5}
+    weights.save(path, network, replace(TINY_META, network="rf_lw", arguments=arguments))
+    network.input_scale = Fraction(1)
+    expected = network(TINY_META.preprocess(IMAGES)).detach()
+    assert teacher_of(path, resized=True).distance(expected, IMAGES).item() == pytest.approx(0, abs=1e-5)
+    assert teacher_of(path).distance(expected, IMAGES).item() > 1e-3
 
 
 def test_a_network_is_at_no_distance_from_itself_and_a_gradient_leads_others_there(teacher_file):

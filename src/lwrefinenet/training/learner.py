@@ -14,11 +14,15 @@ class Learner(nn.Module):
 
     auxiliary: deep supervision of the classes as in H. Zhao et al., CVPR 2017: one 1x1 classifier for each level but the finest.
     uncertainty: learn the log of each task's variance, which weighs its loss (see `TaskLosses`).
+    resized: pictures come at the network's `input_scale` already, and its backbone sees them as they are.
     """
 
-    def __init__(self, network: RefineNet, *, auxiliary: bool, uncertainty: bool = False) -> None:
+    def __init__(
+        self, network: RefineNet, *, auxiliary: bool, uncertainty: bool = False, resized: bool = False
+    ) -> None:
         super().__init__()
         self.network = network
+        self.resized = resized
         widths = [handover.in_channels for handover in network.decoder.handovers] if auxiliary else []
         self.heads = nn.ModuleList(nn.Conv2d(int(width), network.num_classes, kernel_size=1) for width in widths)  # type: ignore[arg-type]
         log_variances = torch.zeros(len(network.tasks))
@@ -33,7 +37,8 @@ class Learner(nn.Module):
         Returns what the network says by task, after the logits those of the auxiliary heads, coarse to fine; and the logs of the
         tasks' variances, (tasks,), zeros where they are not learnt.
         """
-        *coarser, finest = self.network.decoder.cascade(self.network.features(images))
+        features = self.network.backbone(images) if self.resized else self.network.features(images)
+        *coarser, finest = self.network.decoder.cascade(features)
         maps = {task: [_heard(head, finest)] for task, head in self.network.heads_by_task().items()}
         maps["segmentation"] += [head(level) for head, level in zip(self.heads, coarser, strict=bool(self.heads))]
         return maps, self.log_variances

@@ -71,6 +71,11 @@ class Recipe:
     scale_range: tuple[float, float] = _about("random scale of the pictures", (0.5, 2.0))
     scale_sampling: str = _about('how the scale is drawn from its range: "log-uniform" or "uniform"', "log-uniform")
     short_side: int = _about("least shorter side in pixels of a scaled picture; 0: no such limit", 0)
+    crops_at_input_scale: bool = _about(
+        "crop_size and scale_range are of pictures resized by input_scale already, masks with them, and the backbone learns "
+        "on the crops as they are: less work than resizing larger crops; scores are still of whole pictures and masks",
+        False,
+    )
     late_epochs: int = _about("how many of the last epochs use the two fields below", 0)
     late_crop_size: tuple[int, int] | None = _about("[height, width] of the crops in the late epochs", None)
     late_scale_range: tuple[float, float] | None = _about("scale_range of the late epochs, if another", None)

@@ -20,6 +20,10 @@ from lwrefinenet.training.recipe import Recipe
 FREE_TO_CHANGE = ("workers", "cache", "device_batch", "checkpoint_minutes", "trackers")
 
 
+# Off, they change nothing: runs from before they came can go on.
+CAME_LATER = ("decay_epochs", "crops_at_input_scale")
+
+
 @dataclass(frozen=True)
 class RunDir:
     """`recipe.toml`, `metrics.jsonl`, `best.safetensors` (to use), `tensorboard/`; `last/`, `previous/`, `stable/` (to resume)."""
@@ -133,7 +137,7 @@ class RunDir:
 def fingerprint(recipe: Recipe) -> str:
     """Tells recipes apart that would learn something else; those that differ in length alone are told apart by their epochs."""
     names = _decisive_fields(lengthened=bool(recipe.open_epochs))
-    decisive = {name: getattr(recipe, name) for name in names if name != "decay_epochs" or recipe.decay_epochs}
+    decisive = {name: getattr(recipe, name) for name in names if name not in CAME_LATER or getattr(recipe, name)}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

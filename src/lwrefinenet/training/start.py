@@ -41,7 +41,12 @@ def build_state(
     labels = data.labels
     model = create_model(recipe.model, len(labels), **recipe.network_arguments())
     start = _start(model, recipe, say)
-    learner = Learner(model, auxiliary=recipe.auxiliary_weight > 0, uncertainty=recipe.uncertainty_weights)
+    learner = Learner(
+        model,
+        auxiliary=recipe.auxiliary_weight > 0,
+        uncertainty=recipe.uncertainty_weights,
+        resized=recipe.crops_at_input_scale,
+    )
     learner.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(
         model,
@@ -91,6 +96,7 @@ def build_teacher(recipe: Recipe, meta: WeightsMeta, device: torch.device) -> Te
         weight=recipe.teacher_weight,
         temperature=recipe.teacher_temperature,
         device=device,
+        resized=recipe.crops_at_input_scale,
     )
 
 

@@ -1,5 +1,7 @@
 """Distillation: other weights, larger or slower, whose opinion of every cell is learnt beside the masks."""
 
+from fractions import Fraction
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,11 +17,19 @@ class Teacher:
 
     name_or_path: as `weights.load`.  labels: of the learner; RecipeError where the teacher's classes are others.
     weight: of the distance in the loss.  temperature: divides the logits of both.
+    resized: pictures come resized already (`Learner`), so that a teacher with an `input_scale` sees them as they are, too.
     G. Hinton, O. Vinyals, J. Dean, "Distilling the knowledge in a neural network" (arXiv:1503.02531).
     """
 
     def __init__(
-        self, name_or_path: str, labels: LabelSet, *, weight: float, temperature: float, device: torch.device
+        self,
+        name_or_path: str,
+        labels: LabelSet,
+        *,
+        weight: float,
+        temperature: float,
+        device: torch.device,
+        resized: bool = False,
     ) -> None:
         model, self.meta = weights.load(name_or_path)
         if self.meta.labels.class_names != labels.class_names:
@@ -27,6 +37,8 @@ class Teacher:
                 f"recipe: teacher is {name_or_path!r}, which knows {len(self.meta.labels)} classes, and the training data has "
                 f"{len(labels)}, or they differ in name or order; expected weights with the same classes."
             )
+        if resized:
+            model.input_scale = Fraction(1)
         self.network = model.fuse().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.weight, self.temperature = weight, temperature
 
