@@ -16,7 +16,7 @@ install: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/training
-	$(BIN)/python -m pytest tests/training  # these kill processes and send signals, which other workers must not feel
+	$(BIN)/python -m pytest -n auto --dist loadfile tests/training  # these send signals, which workers with other tests must not feel
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/lwrefinenet benchmark rf_lw_resnet50 rf_lw_mobilenetv2.camvid rf_lw_efficientnet_lite0.camvid \
