@@ -41,7 +41,7 @@ def card(name: str) -> str:
     data = f"../shared/data/{DATA[kind]}"
     parts = [
         f"# `{name}`",
-        f"`{meta.network}` for {len(meta.labels)} classes{_further(meta)}: {_megabytes(name)} in float16, sha256 "
+        f"`{meta.network}` for {len(meta.labels)} classes{_further(meta)}{_seen(name)}: {_megabytes(name)} in float16, sha256 "
         f"`{weights.sha256_of(path)}`. Licence: {meta.licence}.",
         _commands(name, data, meta),
         "## What it is made of",
@@ -64,6 +64,11 @@ def card(name: str) -> str:
 
 def _further(meta: WeightsMeta) -> str:
     return f", {' and '.join(meta.tasks[1:])}" if len(meta.tasks) > 1 else ""
+
+
+def _seen(name: str) -> str:
+    scale = weights.load(name)[0].input_scale
+    return f", which sees pictures at {float(scale):g} of their size" if scale != 1 else ""
 
 
 def _commands(name: str, data: str, meta: WeightsMeta) -> str:

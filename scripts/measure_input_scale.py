@@ -1,0 +1,57 @@
+"""Score weights as if pictures were seen at other sizes, to choose a recipe's input_scale on pictures not learnt from.
+
+lwrefinenet train RECIPE --data ../shared/data/nyudv2 --output runs/fit --set train_split=train_fit
+python scripts/measure_input_scale.py runs/fit/best.safetensors --data ../shared/data/nyudv2 --split train_holdout \
+    --scales 1 0.75 0.6 0.5 --output results/nyu_input_scale.json
+
+What was learnt on crops of pictures that were scaled down may know whole pictures best when they are small as well
+(H. Touvron et al., "Fixing the train-test resolution discrepancy", NeurIPS 2019).
+"""
+
+import argparse
+import json
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from lwrefinenet import weights
+from lwrefinenet.data.dataset import SegmentationDataset
+from lwrefinenet.data.layouts import open_dataset
+from lwrefinenet.evaluate import evaluate
+from lwrefinenet.files import write_atomically
+from lwrefinenet.predict import Predictor
+from lwrefinenet.provenance import provenance
+
+
+def main() -> None:
+    """Score one scale after the other, in PyTorch on the CPU; write them with the weights' recipe."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", help="a file, or a name")
+    parser.add_argument("--data", type=Path, required=True, help="the data folder")
+    parser.add_argument("--split", required=True, help="one that the weights have not learnt from, and not test")
+    parser.add_argument("--scales", type=float, nargs="+", default=[1.0, 0.75, 0.6, 0.5], help="0.25 to 1 each")
+    parser.add_argument("--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    dataset = open_dataset(arguments.data, arguments.split)
+    found = [scored(arguments.weights, dataset, scale) for scale in arguments.scales]
+    for one in found:
+        print(f"{one['input_scale']:4g}  {one['mean_iou']:.1%}  {one['seconds']:.0f} s")
+    protocol = {"dataset": dataset.name, "split": dataset.split, "pictures": len(dataset)}
+    recipe = weights.read_meta(arguments.weights).recipe
+    result = {"protocol": protocol, "scales": found, "recipe": recipe, **provenance()}
+    write_atomically(arguments.output, (json.dumps(result, indent=2) + "\n").encode())
+
+
+def scored(name_or_path: str, dataset: SegmentationDataset, scale: float) -> dict[str, Any]:
+    """Mean IoU, 0-1, over whole pictures at their own size, seen at `scale`; and the seconds that all of them took."""
+    model, meta = weights.load(name_or_path)
+    model.input_scale = Fraction(scale).limit_denominator(64)
+    predictor = Predictor.from_model(model.fuse(), meta, "cpu")
+    begin = time.perf_counter()
+    evaluation = evaluate(predictor.predict_maps, dataset, labels=meta.labels)
+    return {"input_scale": scale, "mean_iou": evaluation.mean_iou, "seconds": time.perf_counter() - begin}
+
+
+if __name__ == "__main__":
+    main()
