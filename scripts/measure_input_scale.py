@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("weights", help="a file, or a name")
     parser.add_argument("--data", type=Path, required=True, help="the data folder")
     parser.add_argument("--split", required=True, help="one that the weights have not learnt from, and not test")
-    parser.add_argument("--scales", type=float, nargs="+", default=[1.0, 0.75, 0.6, 0.5], help="0.25 to 1 each")
+    parser.add_argument("--scales", type=float, nargs="+", default=[1.0, 0.75, 0.6, 0.5], help="0.25 to 2 each")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     dataset = open_dataset(arguments.data, arguments.split)

@@ -65,15 +65,16 @@ def test_gradients_reach_every_parameter(network):
         ("rf_lw_efficientnet_lite2", {"decoder_channels": 16}),
     ],
 )
-def test_a_network_of_a_smaller_input_scale_sees_the_picture_resized(name, arguments):
+@pytest.mark.parametrize(("scale", "seen"), [(0.75, (53, 76)), (1.5, (105, 152))])  # of 70x101, rounded up
+def test_a_network_with_an_input_scale_sees_the_picture_resized(name, arguments, scale, seen):
     torch.manual_seed(0)
     plain = create_model(name, 5, **arguments).eval()
-    scaled = create_model(name, 5, **arguments, input_scale=0.75).eval()
+    scaled = create_model(name, 5, **arguments, input_scale=scale).eval()
     scaled.load_state_dict(plain.state_dict())
     images = torch.randn(1, 3, 70, 101)
     with torch.no_grad():
-        smaller = F.interpolate(images, size=(53, 76), mode="bilinear")  # ceil(0.75 * 70), ceil(0.75 * 101)
-        expected = F.interpolate(plain(smaller), size=(18, 26), mode="bilinear")
+        resized = F.interpolate(images, size=seen, mode="bilinear")
+        expected = F.interpolate(plain(resized), size=(18, 26), mode="bilinear")
         torch.testing.assert_close(scaled(images), expected)
 
 

@@ -132,8 +132,8 @@ def test_class_count_must_fit_a_mask(num_classes):
     [
         ({"decoder_channels": 0}, "decoder_channels is 0; expected 1 to 4096"),
         ({"decoder_links": 0}, "decoder_links is 0; expected 1 to 16"),
-        ({"input_scale": 0.1}, "input_scale is 0.1; expected 0.25 to 1.0"),
-        ({"input_scale": float("nan")}, "input_scale is nan; expected 0.25 to 1.0"),
+        ({"input_scale": 0.1}, "input_scale is 0.1; expected 0.25 to 2.0"),
+        ({"input_scale": float("nan")}, "input_scale is nan; expected 0.25 to 2.0"),
     ],
 )
 def test_sizes_out_of_range_are_named(argument, complaint):

@@ -37,7 +37,7 @@ class RefineNet(nn.Module):
     """What the networks of the family share: a backbone that gives features, and a decoder that fuses them.
 
     backbone: maps (N, 3, H, W) to features, fine to coarse.  decoder: maps those to (N, channels, H/4, W/4).
-    input_scale: 0-1, what pictures are resized by before the backbone sees them; results stay at a quarter of the picture.
+    input_scale: 0.25-2, what pictures are resized by before the backbone sees them; results stay at a quarter of the picture.
     """
 
     def __init__(self, backbone: nn.Module, decoder: "Cascade", num_classes: int, *, input_scale: float = 1.0) -> None:

@@ -107,7 +107,7 @@ def rf_lw(
 ) -> LightWeightRefineNet:
     """The light-weight decoder on any timm backbone that has features at reductions 4, 8, 16 and 32.
 
-    decoder_links: pools in each level's chain.  input_scale: what pictures are resized by before the backbone, 0.25 to 1.
+    decoder_links: pools in each level's chain.  input_scale: what pictures are resized by before the backbone, 0.25 to 2.
     UsageError for a name that timm does not know (with the nearest ones) or a backbone without such features.
     """
     features = TimmFeatures(backbone)
@@ -204,7 +204,7 @@ MODELS: dict[str, Callable[..., RefineNet]] = {
     "mt_lw": mt_lw,
 }
 
-_RANGES = {"decoder_channels": (1, 4096), "decoder_links": (1, 16), "input_scale": (0.25, 1.0)}
+_RANGES = {"decoder_channels": (1, 4096), "decoder_links": (1, 16), "input_scale": (0.25, 2.0)}
 
 
 def needs_backbone(name: str) -> bool:
@@ -218,7 +218,7 @@ def create_model(name: str, num_classes: int = 21, **arguments: Any) -> RefineNe
     name: a key of MODELS.  num_classes: 1-255.
     arguments, for the networks that leave them open; None is as good as left out:
     backbone, a timm name, for "rf_lw" and "mt_lw" only; decoder_channels, the decoder's width; decoder_links, the pools in each
-    of its chains, 1-16; input_scale, 0.25-1, what pictures are resized by before the backbone; tasks, for multi-task networks
+    of its chains, 1-16; input_scale, 0.25-2, what pictures are resized by before the backbone; tasks, for multi-task networks
     ("mt_"), "segmentation" and with it any of "depth" and "normals".
     Returns a module (N, 3, H, W) -> logits (N, num_classes, ceil(H/4), ceil(W/4)); a multi-task network gives a dict of such
     maps by task.  UsageError for what does not fit.

@@ -37,7 +37,7 @@ class Recipe:
         "pools in each of the decoder's chains, where the network leaves them open", None
     )
     input_scale: float | None = _about(
-        "0.25-1: what pictures are resized by before the backbone, where the network leaves it open", None
+        "0.25-2: what pictures are resized by before the backbone, where the network leaves it open", None
     )
     tasks: tuple[str, ...] | None = _about(
         '["segmentation", "depth", "normals"] or fewer, for networks of several tasks', None
