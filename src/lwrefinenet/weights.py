@@ -49,6 +49,7 @@ SHIPPED: dict[str, ShippedWeights] = {
     "rf_lw_efficientnet_lite2.nyu": ShippedWeights(
         sha256="a47eb49afdbf04e4886706cab86e2921fdafaf6d1c06d7f779bb3dd52ceef075"
     ),
+    "rf_lw_mobilenetv2.nyu": ShippedWeights(sha256="903185c177b0b777cdf330b737f467c8e921117fdc1823fb15a62d1d196c1746"),
 }
 DEFAULT_WEIGHTS = "rf_lw_efficientnet_lite0.camvid"
 
