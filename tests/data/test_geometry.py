@@ -243,6 +243,15 @@ def test_what_is_shown_larger_is_nearer():
     assert targets["normals"][:, 5, 5].tolist() == pytest.approx([0.6, 0.8, 0.0])
 
 
+def test_what_is_shown_at_the_usual_scale_is_as_far_as_it_is():
+    torch.manual_seed(0)
+    record = labelled()
+    record.depth[...] = 6.0
+    for scale, expected in ((0.5, 6.0), (1.0, 3.0), (0.25, 12.0)):
+        _, targets = transform(crop_size=(12, 16), scale_range=(scale, scale), usual_scale=0.5).of(record)
+        assert targets["depth"].unique().tolist() == [expected]
+
+
 def test_beyond_the_picture_nothing_is_known():
     torch.manual_seed(0)
     _, targets = transform(crop_size=(96, 128)).of(labelled())

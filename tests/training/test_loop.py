@@ -15,9 +15,10 @@ from lwrefinenet.errors import DataError, RecipeError, RunError, UsageError, Wei
 from lwrefinenet.evaluate import evaluate
 from lwrefinenet.models.zoo import create_model
 from lwrefinenet.predict import Predictor
+from lwrefinenet.preprocess import Preprocess
 from lwrefinenet.training.recipe import Recipe
 from lwrefinenet.training.run_dir import RunDir, fingerprint
-from lwrefinenet.training.start import freezes_batch_norm
+from lwrefinenet.training.start import augmentation, freezes_batch_norm
 from lwrefinenet.training.train import train
 from tests.shapes import write_shapes
 
@@ -101,6 +102,14 @@ def test_crops_at_the_input_scale_are_learnt_as_they_are_and_scored_on_whole_pic
     predictor = Predictor.from_model(model, meta, "cpu")
     whole = evaluate(predictor.predict_maps, folder_dataset(shapes, "val"), labels=meta.labels)
     assert meta.scores[0].value == pytest.approx(whole.mean_iou, abs=1e-6)
+
+
+def test_crops_at_the_input_scale_hold_the_depth_that_will_be_predicted_at_it():
+    def usual(**changes):
+        return augmentation(recipe(**changes), Preprocess(), 255).usual_scale
+
+    assert usual(input_scale=0.5, crops_at_input_scale=True) == 0.5
+    assert usual(input_scale=0.5) == usual(crops_at_input_scale=True) == 1.0
 
 
 def test_a_field_that_came_later_leaves_runs_from_before_it_resumable():

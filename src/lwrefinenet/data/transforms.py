@@ -23,6 +23,7 @@ class TrainTransform:
     short_side: least shorter side of the scaled picture, in pixels; 0 for no such limit.  flip: chance of a mirror image.
     color_jitter: strength of brightness, contrast and saturation (0 off; hue takes a tenth of it).
     fill: RGB 0-255 where the crop reaches beyond the picture; the mask holds `ignore_index` there.
+    usual_scale: at which a whole picture will be seen, and has the depth that is known of it.
     """
 
     crop_size: tuple[int, int]
@@ -33,6 +34,7 @@ class TrainTransform:
     ignore_index: int
     scale_sampling: str = "log-uniform"
     short_side: int = 0
+    usual_scale: float = 1.0
 
     def __call__(self, pixels: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor]:
         """pixels: (H, W, 3) uint8; mask: (H, W) uint8.  Returns uint8 (3, h, w) and int64 (h, w)."""
@@ -42,8 +44,8 @@ class TrainTransform:
     def of(self, labelled: Labelled) -> tuple[Tensor, dict[str, Tensor]]:
         """The picture, uint8 (3, h, w), and what is known of its pixels, by task.
 
-        segmentation: int64 (h, w).  depth: float32 (h, w) metres, divided by the scale: what is shown larger is nearer.
-        normals: float32 (3, h, w), their first component negated in a mirror image.  Both are 0 where unknown.
+        segmentation: int64 (h, w).  depth: float32 (h, w) metres, divided by the scale over the usual one: what is shown larger
+        is nearer.  normals: float32 (3, h, w), their first component negated in a mirror image.  Both are 0 where unknown.
         """
         maps = {"segmentation": tv_tensors.Mask(torch.from_numpy(labelled.mask)[None])}
         if labelled.depth is not None:
@@ -83,7 +85,7 @@ class TrainTransform:
             values = cut(values, self.ignore_index if task == "segmentation" else 0)
             maps[task] = tf.resize(values, size, interpolation=v2.InterpolationMode.NEAREST_EXACT)
         if "depth" in maps:
-            maps["depth"] = maps["depth"] / scale
+            maps["depth"] = maps["depth"] / (scale / self.usual_scale)
         return image, maps
 
     def _scale(self) -> float:

@@ -72,8 +72,8 @@ class Recipe:
     scale_sampling: str = _about('how the scale is drawn from its range: "log-uniform" or "uniform"', "log-uniform")
     short_side: int = _about("least shorter side in pixels of a scaled picture; 0: no such limit", 0)
     crops_at_input_scale: bool = _about(
-        "crop_size and scale_range are of pictures resized by input_scale already, masks with them, and the backbone learns "
-        "on the crops as they are: less work than resizing larger crops; scores are still of whole pictures and masks",
+        "the backbone learns on the crops as they are, instead of resizing larger ones by input_scale: take a scale_range "
+        "around input_scale, which is what whole pictures are resized by where they are scored and predicted",
         False,
     )
     late_epochs: int = _about("how many of the last epochs use the two fields below", 0)

@@ -131,6 +131,7 @@ def augmentation(recipe: Recipe, preprocess: Preprocess, ignore_index: int) -> T
         ignore_index=ignore_index,
         scale_sampling=recipe.scale_sampling,
         short_side=recipe.short_side,
+        usual_scale=(recipe.input_scale or 1.0) if recipe.crops_at_input_scale else 1.0,
     )
 
 
