@@ -19,7 +19,6 @@ from lwrefinenet.training.recipe import Recipe
 # Between a run and its resumption: they decide how fast and in what portions, not what is learnt.
 FREE_TO_CHANGE = ("workers", "cache", "device_batch", "checkpoint_minutes", "trackers")
 
-
 # Off, they change nothing: runs from before they came can go on.
 CAME_LATER = ("decay_epochs", "crops_at_input_scale")
 
