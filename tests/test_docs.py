@@ -129,9 +129,17 @@ def test_the_readme_states_every_networks_size():
 
 def test_the_stated_speeds_are_the_measured_ones():
     page = (ROOT / "docs" / "training.md").read_text()
-    speed, rate, waiting = result("training_speed"), result("loader_rate"), result("loader_waiting")
-    assert f"{speed['ratio']:.1f} times as fast by the clock, {speed['core_ratio']:.1f} times by the work" in page
-    assert (speed["model"], speed["batch_size"], speed["crop_size"]) == ("rf_lw_mobilenetv2", 6, [500, 500])
+    rate, waiting = result("loader_rate"), result("loader_waiting")
+    measured = {
+        "training_speed": "rf_lw_mobilenetv2`, ",
+        "training_speed_bfloat16": "rf_lw_efficientnet_lite0` in bfloat16, ",
+    }
+    for name, subject in measured.items():
+        speed = result(name)
+        row = next(line for line in page.splitlines() if f"a step of `{subject}6 crops of 500x500" in line)
+        assert f"{speed['ratio']:.1f} times as fast by the clock, {speed['core_ratio']:.1f} times by the work" in row
+        assert (speed["model"], speed["batch_size"], speed["crop_size"]) == (subject.partition("`")[0], 6, [500, 500])
+        assert speed["ways"]["ours"].startswith("bfloat16") == ("bfloat16" in subject)
     pictures = rate["pictures_per_core_second"]
     assert f"{pictures['none']['median']:.0f} pictures a second; {pictures['memory']['median']:.0f} with" in page
     assert f"{waiting['share_waiting']:.1%}".replace("%", " %") + " of the epoch" in page

@@ -23,6 +23,22 @@ def test_class_weights_weigh_the_mean():
     assert found.item() == pytest.approx((LOSSES[0] + 3 * LOSSES[1]) / 4)
 
 
+@pytest.mark.parametrize("num_classes", [2, 11, 40])
+def test_few_classes_and_many_have_the_loss_and_gradient_of_the_formula(num_classes):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, num_classes, 5, 7, generator=generator).contiguous(memory_format=torch.channels_last)
+    targets = torch.randint(num_classes, (2, 5, 7), generator=generator)
+    weights = torch.rand(num_classes, generator=generator) + 0.5
+    mine, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    found = loss_of(mine, targets, class_weights=weights)
+    costs = torch.logsumexp(theirs, 1) - theirs.gather(1, targets[:, None])[:, 0]
+    expected = (costs * weights[targets]).sum() / weights[targets].sum()
+    found.backward()
+    expected.backward()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(mine.grad, theirs.grad)
+
+
 def test_ignored_pixels_have_no_loss_and_no_gradient():
     for settings in ({}, {"hardest": (0.9, 0.5)}, {"dice_weight": 1.0}, {"lovasz_weight": 1.0}):
         logits = torch.randn(1, 3, 2, 2, requires_grad=True)

@@ -10,6 +10,7 @@ import torch
 
 from lwrefinenet.errors import RunError
 from lwrefinenet.training import step as step_module
+from lwrefinenet.training.depthwise import FastDepthwiseGradients
 from lwrefinenet.training.learner import Learner
 from lwrefinenet.training.losses import SegmentationLoss
 from lwrefinenet.training.optim import freeze_batch_norm
@@ -60,6 +61,21 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch(tiny_model):
     assert parts(IMAGES, TARGETS) == pytest.approx(whole(IMAGES, TARGETS), rel=1e-6)
     assert not torch.equal(parameters(learner), before)
     assert torch.allclose(parameters(learner), parameters(other), atol=1e-6)
+
+
+def test_a_step_in_bfloat16_takes_the_faster_depthwise_gradients(tiny_model, monkeypatch):
+    calls = []
+    handled = FastDepthwiseGradients.__torch_function__
+
+    def watched(self, func, types, args=(), kwargs=None):
+        calls.append(torch.is_autocast_enabled("cpu"))
+        return handled(self, func, types, args, kwargs)
+
+    monkeypatch.setattr(FastDepthwiseGradients, "__torch_function__", watched)
+    step, _ = step_of(tiny_model, 4)
+    step.processes = Processes.start("bfloat16", torch.device("cpu"))
+    step(IMAGES, TARGETS)
+    assert any(calls)
 
 
 def test_parts_that_do_not_divide_evenly_are_the_same_step(tiny_model):
