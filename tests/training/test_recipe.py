@@ -30,6 +30,8 @@ def test_a_misspelt_key_is_refused_with_the_nearest_name():
         ("late_epochs", 2, "late_crop_size or late_scale_range"),
         ("late_scale_range", [0.5, 1.0], "late_crop_size or late_scale_range"),
         ("color_jitter", 6, "expected 0 to 1"),
+        ("drop_path", 1.1, "drop_path is 1.1; expected 0 to 1"),
+        ("input_scale", 3, "input_scale is 3.0; expected 0.25 to 2"),
         ("stage_epochs", [1, 1], "stages that make 3 epochs together"),
         ("stage_lr_scales", [1.0], "nothing without stage_epochs"),
         ("stage_data", "voc", "stage_data is 'voc'; expected a list of texts"),

@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import functional as tf
 
 from lwrefinenet.data.dataset import Labelled
 
+BLUR_SIGMA = 0.3, 1.5  # pixels of the crop
 MIRRORED = torch.tensor([-1.0, 1.0, 1.0])[:, None, None]
 
 
@@ -22,6 +23,7 @@ class TrainTransform:
     crop_size: (height, width).  scale_range: of the picture's size, drawn log-uniformly or uniformly.
     short_side: least shorter side of the scaled picture, in pixels; 0 for no such limit.  flip: chance of a mirror image.
     color_jitter: strength of brightness, contrast and saturation (0 off; hue takes a tenth of it).
+    blur: chance of a Gaussian blur, its sigma drawn uniformly from `BLUR_SIGMA`.
     fill: RGB 0-255 where the crop reaches beyond the picture; the mask holds `ignore_index` there.
     usual_scale: at which a whole picture will be seen, and has the depth that is known of it.
     """
@@ -35,6 +37,7 @@ class TrainTransform:
     scale_sampling: str = "log-uniform"
     short_side: int = 0
     usual_scale: float = 1.0
+    blur: float = 0.0
 
     def __call__(self, pixels: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor]:
         """pixels: (H, W, 3) uint8; mask: (H, W) uint8.  Returns uint8 (3, h, w) and int64 (h, w)."""
@@ -59,6 +62,9 @@ class TrainTransform:
             if "normals" in maps:
                 maps["normals"] = maps["normals"] * MIRRORED
         pixels = image.as_subclass(Tensor)
+        if self.blur and torch.rand(()).item() < self.blur:
+            low, high = BLUR_SIGMA
+            pixels = tf.gaussian_blur(pixels, [7, 7], [low + (high - low) * torch.rand(()).item()])
         if self.color_jitter:
             pixels = jitter_colors(pixels, self.color_jitter)
         targets = {task: values.as_subclass(Tensor) for task, values in maps.items()}

@@ -8,6 +8,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.drop import DropPath
 from timm.models._efficientnet_blocks import InvertedResidual
 from torch import Tensor, nn
 
@@ -111,6 +112,19 @@ class MobileNetV2Features(nn.Module):
             x = stage(x)
             features.append(x)
         return features[1:]  # the first stage, at 1/2, is not used
+
+
+def set_drop_path(backbone: nn.Module, rate: float) -> None:
+    """Stochastic depth: while it learns, a picture passes a block by with a chance that grows linearly to `rate` at the last.
+
+    rate: 0-1.  What is left is scaled up, so that nothing changes in evaluation; parameters keep their names.  UsageError for a
+    backbone whose blocks cannot be passed by.  G. Huang et al., "Deep networks with stochastic depth", ECCV 2016.
+    """
+    blocks = [module for module in backbone.modules() if hasattr(module, "drop_path")]
+    if not blocks:
+        raise UsageError("the blocks of this backbone cannot be passed by; leave drop_path at 0.")
+    for number, block in enumerate(blocks, start=1):
+        block.drop_path = DropPath(rate * number / len(blocks)).train(block.training)
 
 
 def filled_up(images: Tensor) -> Tensor:

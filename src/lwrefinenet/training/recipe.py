@@ -81,6 +81,7 @@ class Recipe:
     late_scale_range: tuple[float, float] | None = _about("scale_range of the late epochs, if another", None)
     flip: float = _about("chance of a horizontal mirror image", 0.5)
     color_jitter: float = _about("strength of brightness, contrast and saturation jitter; hue takes a tenth", 0.4)
+    blur: float = _about("chance of a Gaussian blur of the crop, its sigma up to 1.5 pixels", 0.0)
 
     batch_size: int = _about("pictures per optimiser step, all devices together", 8)
     device_batch: int | None = _about(
@@ -112,6 +113,10 @@ class Recipe:
         None,
     )
     ema_decay: float = _about("of the averaged weights, which are validated and shipped; 0: off", 0.999)
+    drop_path: float = _about(
+        "0-1: chance that a picture passes the backbone's last block by while learning, less for earlier ones (stochastic depth)",
+        0.0,
+    )
 
     loss: str = _about('"cross_entropy" or "ohem" (its hardest pixels alone)', "cross_entropy")
     ohem_threshold: float = _about("ohem: pixels whose class has a lower probability are kept", 0.7)
@@ -164,6 +169,8 @@ class Recipe:
         for name in (
             "flip",
             "color_jitter",
+            "blur",
+            "drop_path",
             "ema_decay",
             "class_weight_power",
             "label_smoothing",
@@ -180,6 +187,8 @@ class Recipe:
             *("teacher_weight", "depth_weight", "normals_weight"),
         ):
             self._require(name, getattr(self, name) >= 0, "0 or more")
+        scale = self.input_scale
+        self._require("input_scale", scale is None or 0.25 <= scale <= 2, "0.25 to 2")
         self._require("seed", 0 <= self.seed < 2**63, "0 or more, and less than 2**63")
         self._require("device_batch", self.device_batch is None or self.device_batch >= 1, "at least 1")
         self._require(

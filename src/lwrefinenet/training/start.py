@@ -11,6 +11,7 @@ from lwrefinenet import weights
 from lwrefinenet.data.transforms import TrainTransform
 from lwrefinenet.errors import RecipeError
 from lwrefinenet.meta import Source, WeightsMeta
+from lwrefinenet.models.backbones import set_drop_path
 from lwrefinenet.models.pretrained import BackboneStart, load_backbone_weights
 from lwrefinenet.models.refinenet import RefineNet
 from lwrefinenet.models.zoo import create_model
@@ -41,6 +42,8 @@ def build_state(
     labels = data.labels
     model = create_model(recipe.model, len(labels), **recipe.network_arguments())
     start = _start(model, recipe, say)
+    if recipe.drop_path:
+        set_drop_path(model.backbone, recipe.drop_path)
     learner = Learner(
         model,
         auxiliary=recipe.auxiliary_weight > 0,
@@ -127,6 +130,7 @@ def augmentation(recipe: Recipe, preprocess: Preprocess, ignore_index: int) -> T
         scale_range=recipe.scale_range,
         flip=recipe.flip,
         color_jitter=recipe.color_jitter,
+        blur=recipe.blur,
         fill=(red, green, blue),
         ignore_index=ignore_index,
         scale_sampling=recipe.scale_sampling,
