@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lwrefinenet.training.depthwise import FastDepthwiseGradients
+from lwrefinenet.training.depthwise import FastDepthwiseGradients, fast_depthwise_gradients
 
 DEPTHWISE = [
     {"kernel_size": 5, "padding": 2},
@@ -82,3 +82,8 @@ def test_frozen_weights_have_no_gradient_and_the_pictures_have():
     conv = nn.Conv2d(8, 8, 5, groups=8).requires_grad_(False)
     _, (of_images, of_weight, of_bias) = outcome(conv, torch.randn(1, 8, 9, 9), fast=True)
     assert of_images is not None and of_weight is None and of_bias is None
+
+
+def test_a_gpu_is_left_to_itself():
+    assert isinstance(fast_depthwise_gradients(torch.device("cpu")), FastDepthwiseGradients)
+    assert not isinstance(fast_depthwise_gradients(torch.device("cuda")), FastDepthwiseGradients)

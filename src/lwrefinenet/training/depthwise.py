@@ -1,6 +1,7 @@
 """Depthwise convolutions whose gradients are computed in float32 under bfloat16 autocast on a CPU, many times faster there."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -8,6 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
+
+
+def fast_depthwise_gradients(device: torch.device) -> AbstractContextManager[Any]:
+    """For the forward of a training step; elsewhere than on a CPU nothing, for it looks at every call of torch."""
+    return FastDepthwiseGradients() if device.type == "cpu" else nullcontext()
 
 
 class FastDepthwiseGradients(TorchFunctionMode):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lwrefinenet.errors import RunError
-from lwrefinenet.training.depthwise import FastDepthwiseGradients
+from lwrefinenet.training.depthwise import fast_depthwise_gradients
 from lwrefinenet.training.processes import Processes
 from lwrefinenet.training.task_losses import TaskLosses
 from lwrefinenet.training.teacher import Teacher
@@ -83,7 +83,7 @@ class OptimizerStep:
         self, images: Tensor, targets: Mapping[str, Tensor], share: Tensor, share_of_pictures: float
     ) -> Tensor:
         """share: (tasks,) of what is known in the whole batch.  share_of_pictures: by which a teacher counts, labels or not."""
-        with self.processes.accelerator.autocast(), FastDepthwiseGradients():
+        with self.processes.accelerator.autocast(), fast_depthwise_gradients(images.device):
             maps, log_variances = self.learner(self.prepare(images))
             taught = 0.0 if self.teacher is None else self.teacher.distance(maps["segmentation"][0], images)
         loss = (self.loss(maps, targets, log_variances) * share).sum() + taught * share_of_pictures
