@@ -1,4 +1,4 @@
-"""Depthwise convolutions whose gradients are computed in float32 under bfloat16 autocast on a CPU, many times faster there."""
+"""Depthwise convolutions whose gradients are computed in float32 under bfloat16 autocast on a CPU, where that is faster."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext

@@ -75,7 +75,7 @@ class SegmentationLoss:
 
 
 def _many_classes(logits: Tensor) -> bool:
-    """Whether the classes of a pixel fill a vector of the processor: log-softmax along fewer takes four times as long."""
+    """Whether the classes of a pixel fill a vector of the processor: log-softmax along fewer is slow."""
     lanes = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8
     return logits.device.type != "cpu" or logits.shape[1] >= lanes
 
