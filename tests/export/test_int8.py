@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lwrefinenet import weights
+from lwrefinenet import create_model, weights
 from lwrefinenet.data.layouts import open_dataset
 from lwrefinenet.errors import DataError, UsageError, WeightsError
 from lwrefinenet.export import int8
@@ -69,7 +69,19 @@ def in_int8(learnt, shapes):
     form = Format.named("openvino", "fp32")
     model, meta = weights.load(learnt)
     graph = form.graph(model, meta, Export("shapes", "0" * 64, "fp32", None, "0"))
-    return int8.quantised(graph, [pixels for pixels, _ in open_dataset(shapes, "train")])
+    return int8.quantised(graph, [pixels for pixels, _ in open_dataset(shapes, "train")], form)
+
+
+def test_openvino_gets_one_range_for_all_channels_before_depthwise_convolutions(shapes):
+    """With one for each, as NNCF gives by itself, OpenVINO crashes on processors with AMX."""
+    form = Format.named("openvino", "fp32")
+    model = create_model("rf_lw_nano_mobilenetv2", num_classes=len(TINY_META.labels)).eval().requires_grad_(False)
+    graph = form.graph(model, TINY_META, Export("shapes", "0" * 64, "fp32", None, "0"))
+    quantised = int8.quantised(graph, [pixels for pixels, _ in open_dataset(shapes, "train")], form)
+    rounded = [node for node in quantised.get_ops() if node.get_type_name() == "FakeQuantize"]
+    clamped = [node for node in rounded if node.input_value(0).get_node().get_type_name() == "Clamp"]
+    assert clamped
+    assert all(node.input_value(end).get_node().data.size == 1 for node in clamped for end in range(1, 5))
 
 
 @pytest.mark.parametrize("name", ["shapes.xml", "shapes.onnx"])

@@ -96,7 +96,7 @@ def _exported(name: str, precision: str) -> Opener:
         export = Export(subject.name, "", precision, None, package_version())
         graph = form.graph(subject.model, subject.meta, export)
         if precision == "int8":
-            graph = _quantised(graph, picture)
+            graph = _quantised(graph, picture, form)
         with TemporaryDirectory() as folder:
             files = form.write(graph, Path(folder) / f"measured{form.suffix}", subject.meta, export)
             size = sum(file.stat().st_size for file in files)
@@ -122,11 +122,11 @@ BACKENDS: dict[str, Opener] = {
 }
 
 
-def _quantised(graph: object, picture: np.ndarray) -> object:
+def _quantised(graph: object, picture: np.ndarray, form: Format) -> object:
     from lwrefinenet.export.int8 import quantised
 
     height, width = picture.shape[:2]
     corners = np.random.default_rng(0).random((CALIBRATION, 2)) * (height // 4, width // 4)
     crops = [picture[int(y) : int(y) + 3 * height // 4, int(x) : int(x) + 3 * width // 4] for y, x in corners]
     shown = [np.array(PIL.Image.fromarray(crop).resize((width, height))) for crop in crops]
-    return quantised(graph, shown)
+    return quantised(graph, shown, form)

@@ -25,6 +25,7 @@ from lwrefinenet.runtimes.exported import Export
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 try:
     import nncf
+    from nncf.quantization.advanced_parameters import QuantizationParameters
 except ModuleNotFoundError as error:
     raise UsageError("int8 needs nncf: pip install 'lwrefinenet[export]'.") from error
 
@@ -81,7 +82,7 @@ def quantise(
     before = score(graph)
     say(f"Mean IoU {before.mean_iou:.2%}. Quantising with {len(guard.calibration)} pictures.")
     images = _Pictures(guard.calibration, export.size)
-    smaller = quantised(graph, images)
+    smaller = quantised(graph, images, form)
     everywhere = form.quantisers(smaller)
     report = Int8Report(before, score(smaller), mixed=False)
     if not report.drop <= guard.max_drop:
@@ -98,10 +99,10 @@ def quantise(
     return smaller, report
 
 
-def quantised(graph: Any, pictures: Sequence[np.ndarray]) -> Any:
+def quantised(graph: Any, pictures: Sequence[np.ndarray], form: Format) -> Any:
     """A copy of the graph with all its layers in int8, their ranges taken from pictures, (H, W, 3) uint8."""
     return nncf.quantize(
-        copy.deepcopy(graph), _shown(pictures), **_settings(pictures)
+        copy.deepcopy(graph), _shown(pictures), **_settings(pictures, form)
     )  # NNCF may change what it is given
 
 
@@ -137,7 +138,7 @@ def _with_accuracy_control(
         validation_fn=mean_iou,
         max_drop=guard.max_drop,
         drop_type=nncf.DropType.ABSOLUTE,
-        **_settings(pictures),
+        **_settings(pictures, form),
     )
 
 
@@ -145,8 +146,14 @@ def _shown(pictures: Sequence[np.ndarray]) -> Any:
     return nncf.Dataset(range(len(pictures)), lambda index: {"image": pictures[index][None]})
 
 
-def _settings(pictures: Sequence[np.ndarray]) -> dict[str, Any]:
-    return {"preset": nncf.QuantizationPreset.MIXED, "subset_size": len(pictures)}
+def _settings(pictures: Sequence[np.ndarray], form: Format) -> dict[str, Any]:
+    # OpenVINO 2026.4.1 crashes on AMX in convolutions whose results are clamped by channel: one range for all channels there.
+    ranges = QuantizationParameters(per_channel=False if form.name == "openvino" else None)
+    return {
+        "preset": nncf.QuantizationPreset.MIXED,
+        "subset_size": len(pictures),
+        "advanced_parameters": nncf.AdvancedQuantizationParameters(activations_quantization_params=ranges),
+    }
 
 
 class _Pictures(Sequence[np.ndarray]):
