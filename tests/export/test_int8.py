@@ -63,25 +63,26 @@ def export(learnt, output, shapes, max_drop=0.05, size=None):
     return exported, reports[0], said
 
 
-@pytest.fixture(scope="module")
-def in_int8(learnt, shapes):
-    """The network's OpenVINO graph, all its layers in int8, for tests of what is done with such a graph."""
+def all_in_int8(model, meta, shapes):
+    """The network's OpenVINO graph, all its layers in int8."""
     form = Format.named("openvino", "fp32")
-    model, meta = weights.load(learnt)
     graph = form.graph(model, meta, Export("shapes", "0" * 64, "fp32", None, "0"))
     return int8.quantised(graph, [pixels for pixels, _ in open_dataset(shapes, "train")], form)
 
 
+@pytest.fixture(scope="module")
+def in_int8(learnt, shapes):
+    """A graph all in int8, for tests of what is done with such a graph."""
+    return all_in_int8(*weights.load(learnt), shapes)
+
+
 def test_openvino_gets_one_range_for_all_channels_before_depthwise_convolutions(shapes):
     """With one for each, as NNCF gives by itself, OpenVINO crashes on processors with AMX."""
-    form = Format.named("openvino", "fp32")
     model = create_model("rf_lw_nano_mobilenetv2", num_classes=len(TINY_META.labels)).eval().requires_grad_(False)
-    graph = form.graph(model, TINY_META, Export("shapes", "0" * 64, "fp32", None, "0"))
-    quantised = int8.quantised(graph, [pixels for pixels, _ in open_dataset(shapes, "train")], form)
-    rounded = [node for node in quantised.get_ops() if node.get_type_name() == "FakeQuantize"]
-    clamped = [node for node in rounded if node.input_value(0).get_node().get_type_name() == "Clamp"]
+    rounded = [op for op in all_in_int8(model, TINY_META, shapes).get_ops() if op.get_type_name() == "FakeQuantize"]
+    clamped = [op for op in rounded if op.input_value(0).get_node().get_type_name() == "Clamp"]
     assert clamped
-    assert all(node.input_value(end).get_node().data.size == 1 for node in clamped for end in range(1, 5))
+    assert all(op.input_value(end).get_node().data.size == 1 for op in clamped for end in range(1, 5))
 
 
 @pytest.mark.parametrize("name", ["shapes.xml", "shapes.onnx"])

@@ -100,7 +100,7 @@ def quantise(
 
 
 def quantised(graph: Any, pictures: Sequence[np.ndarray], form: Format) -> Any:
-    """A copy of the graph with all its layers in int8, their ranges taken from pictures, (H, W, 3) uint8."""
+    """A copy of the graph with all its layers in int8, their ranges taken from pictures, (H, W, 3) uint8; form: of the graph."""
     return nncf.quantize(
         copy.deepcopy(graph), _shown(pictures), **_settings(pictures, form)
     )  # NNCF may change what it is given
