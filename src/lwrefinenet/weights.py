@@ -41,15 +41,15 @@ SHIPPED: dict[str, ShippedWeights] = {
         sha256="01dcf9ca7eb2277aede9a99bc7df8a00d42140252e3774d089a6f1603920d95a"
     ),
     "rf_lw_nano_efficientnet_lite0.camvid": ShippedWeights(
-        sha256="856bbc272ba40b2bef3deefa99de231fd3df3c7ee5c683fafea6c083102e8b81"
+        sha256="f3475a597639be5ae7b3bd5ca6f0cedee512c495dffe82958281e669f1baa167"
     ),
     "mt_lw_efficientnet_lite0.nyu": ShippedWeights(
         sha256="7c7115bfc0b6dea061b4c97cb2d8c18a4ac8a4a1753edadd0f6b493b37fcc8ff"
     ),
     "rf_lw_efficientnet_lite2.nyu": ShippedWeights(
-        sha256="a47eb49afdbf04e4886706cab86e2921fdafaf6d1c06d7f779bb3dd52ceef075"
+        sha256="6542558aa35d324a94210f1e494e599d4eac188d10f8243a0705c3480459d9e3"
     ),
-    "rf_lw_mobilenetv2.nyu": ShippedWeights(sha256="903185c177b0b777cdf330b737f467c8e921117fdc1823fb15a62d1d196c1746"),
+    "rf_lw_mobilenetv2.nyu": ShippedWeights(sha256="cb2b50c44777a85d237013dc959ed006ff0def4c65b959cf8682c291cc73ab96"),
 }
 DEFAULT_WEIGHTS = "rf_lw_efficientnet_lite0.camvid"
 
