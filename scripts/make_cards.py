@@ -23,6 +23,8 @@ SPEED = RESULTS / "weights_speed.json"
 PUBLISHED, NETWORKS = (ROOT / "scripts" / f"published_{what}.toml" for what in ("scores", "networks"))
 DATA = {"camvid": "camvid", "nyu": "nyudv2"}  # folder of the data, by the second half of a name
 SPLITS = {"test": "test", "test_crop": "test, 625x468 crop", "val": "val"}
+# Where a training took its seconds, which its metrics do not say.
+TRAINED_ON = dict.fromkeys(("rf_lw_efficientnet_lite2.nyu", "rf_lw_mobilenetv2.nyu"), "one H100")
 BEGINS = "<!-- {} written by scripts/make_cards.py -->\n"
 LIMITS = {
     "camvid": "Learnt from 367 frames of drives through Cambridge, one camera behind a windscreen, by day and at dusk. Other "
@@ -99,8 +101,8 @@ def _ingredients(meta: WeightsMeta) -> str:
 def _training(name: str) -> str:
     stem = stem_of(name)
     return (
-        f"[recipes/{stem}.toml](../../recipes/{stem}.toml), one seed: {_effort(name)} "
-        f"of two shared CPU cores, validations not counted (`results/{stem}_training.jsonl`). "
+        f"[recipes/{stem}.toml](../../recipes/{stem}.toml), one seed: {_effort(name)}, "
+        f"validations not counted (`results/{stem}_training.jsonl`). "
         f"[What it taught](../../results/training_log.md)."
     )
 
@@ -247,12 +249,14 @@ def _lines(name: str) -> list[dict[str, Any]]:
 
 
 def _effort(name: str) -> str:
-    """Epochs and hours, and the weights that had learnt before."""
-    hours = sum(float(line.get("seconds", 0)) for line in _lines(name)) / 3600
+    """Epochs, the time that they took and where, and the weights that had learnt before."""
+    minutes = sum(float(line.get("seconds", 0)) for line in _lines(name)) / 60
+    time = f"{minutes:.0f} minutes" if minutes < 60 else f"{minutes / 60:.1f} hours"
+    machine = TRAINED_ON.get(name, "two shared CPU cores")
     recipe = Recipe.from_toml(_recipe_file(name))
     before = f", after `{recipe.initial_weights}`" if recipe.initial_weights else ""
     taught = f", taught by `{recipe.teacher}`" if recipe.teacher else ""
-    return f"{max(line['epoch'] for line in _lines(name))} epochs in {hours:.1f} hours{before}{taught}"
+    return f"{max(line['epoch'] for line in _lines(name))} epochs in {time} of {machine}{before}{taught}"
 
 
 def _found(name: str) -> dict[str, dict[str, Any]]:
