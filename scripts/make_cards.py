@@ -24,7 +24,9 @@ PUBLISHED, NETWORKS = (ROOT / "scripts" / f"published_{what}.toml" for what in (
 DATA = {"camvid": "camvid", "nyu": "nyudv2"}  # folder of the data, by the second half of a name
 SPLITS = {"test": "test", "test_crop": "test, 625x468 crop", "val": "val"}
 # Where a training took its seconds, which its metrics do not say.
-TRAINED_ON = dict.fromkeys(("rf_lw_efficientnet_lite2.nyu", "rf_lw_mobilenetv2.nyu"), "one H100")
+TRAINED_ON = dict.fromkeys(
+    ("rf_lw_efficientnet_lite2.nyu", "rf_lw_mobilenetv2.nyu", "rf_lw_efficientnet_lite0.camvid"), "one H100"
+)
 BEGINS = "<!-- {} written by scripts/make_cards.py -->\n"
 LIMITS = {
     "camvid": "Learnt from 367 frames of drives through Cambridge, one camera behind a windscreen, by day and at dusk. Other "

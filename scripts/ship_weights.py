@@ -1,7 +1,9 @@
-"""Put trained weights into the package, with their test scores in the metadata, and print their line for the table.
+"""Put trained weights into the package, with their scores in the metadata, and print their line for the table.
 
 lwrefinenet evaluate runs/NAME/best.safetensors --data DATA --output score.json
-python scripts/ship_weights.py runs/NAME/best.safetensors score.json recipes/NAME.toml rf_lw_efficientnet_lite0.camvid
+python scripts/ship_weights.py runs/NAME/best.safetensors recipes/NAME.toml rf_lw_efficientnet_lite0.camvid score.json
+
+Further score files, such as that of val where the training did not validate, follow the first.
 """
 
 import json
@@ -11,16 +13,14 @@ from pathlib import Path
 
 from lwrefinenet import weights
 from lwrefinenet.evaluate import Evaluation
+from lwrefinenet.meta import Score
 from lwrefinenet.training.recipe import Recipe
 
 
-def main(trained: str, score_file: str, recipe: str, name: str) -> None:
-    """Copy the parameters as they are; the metadata gains the score and the committed recipe."""
+def main(trained: str, recipe: str, name: str, *score_files: str) -> None:
+    """Copy the parameters as they are; the metadata gains the scores and the committed recipe."""
     model, meta = weights.load(trained)
-    score = json.loads(Path(score_file).read_text())
-    if score["weights"]["sha256"] != weights.sha256_of(Path(trained)):
-        raise SystemExit(f"{score_file}: is the score of other weights than {trained}.")
-    stated = Evaluation.from_dict(score).stated
+    stated = [score for file in score_files for score in _stated(file, Path(trained))]
     target = weights.SHIPPED_FOLDER / (name + weights.SUFFIX)
     weights.save(
         target,
@@ -31,6 +31,13 @@ def main(trained: str, score_file: str, recipe: str, name: str) -> None:
     print(
         f'{target}: {target.stat().st_size / 1e6:.1f} MB\n    "{name}": ShippedWeights(sha256="{weights.sha256_of(target)}"),'
     )
+
+
+def _stated(score_file: str, trained: Path) -> tuple[Score, ...]:
+    score = json.loads(Path(score_file).read_text())
+    if score["weights"]["sha256"] != weights.sha256_of(trained):
+        raise SystemExit(f"{score_file}: is the score of other weights than {trained}.")
+    return Evaluation.from_dict(score).stated
 
 
 if __name__ == "__main__":

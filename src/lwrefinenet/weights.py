@@ -32,7 +32,7 @@ class ShippedWeights:
 
 SHIPPED: dict[str, ShippedWeights] = {
     "rf_lw_efficientnet_lite0.camvid": ShippedWeights(
-        sha256="da69d4c44c8ae5eaf93d6c9b0ff64b75203c42128412fe89dbc23d296ae73324"
+        sha256="20cc5783a6aa802d4627bd519a3c64eedd42e5961a1c7d9531f3ff17dad356f5"
     ),
     "rf_lw_mobilenetv2.camvid": ShippedWeights(
         sha256="903bd58daee09c019e1c8c7d747fde2087d4f99c5bedd1d48c92a1183dd53579"
