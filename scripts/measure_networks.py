@@ -41,6 +41,8 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "mt_lw_mobilenetv2, 3 tasks": ("mt_lw_mobilenetv2", {"tasks": THREE_TASKS}),
     "mt_lw_efficientnet_lite0, 2 tasks": ("mt_lw_efficientnet_lite0", {"tasks": TWO_TASKS}),
     "mt_lw_efficientnet_lite0, 3 tasks": ("mt_lw_efficientnet_lite0", {"tasks": THREE_TASKS}),
+    "mt_lw_efficientnet_lite2, 2 tasks": ("mt_lw_efficientnet_lite2", {"tasks": TWO_TASKS}),
+    "mt_lw_efficientnet_lite2, 3 tasks": ("mt_lw_efficientnet_lite2", {"tasks": THREE_TASKS}),
 }
 
 

@@ -18,6 +18,7 @@ CHANNELS = {"segmentation": 5, "depth": 1, "normals": 3}
 NETWORKS = [
     ("mt_lw_mobilenetv2", {"tasks": ["segmentation", "depth", "normals"]}),
     ("mt_lw_efficientnet_lite0", {"decoder_channels": 32}),
+    ("mt_lw_efficientnet_lite2", {"decoder_channels": 32, "input_scale": 0.75}),
     ("mt_lw", {"backbone": "test_resnet", "decoder_channels": 16, "decoder_links": 2, "input_scale": 0.6}),
 ]
 

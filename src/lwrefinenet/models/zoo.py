@@ -140,10 +140,37 @@ def mt_lw_mobilenetv2(num_classes: int = 40, *, tasks: Sequence[str] = ("segment
 
 
 def mt_lw_efficientnet_lite0(
-    num_classes: int = 40, *, tasks: Sequence[str] = ("segmentation", "depth"), decoder_channels: int = 256
+    num_classes: int = 40,
+    *,
+    tasks: Sequence[str] = ("segmentation", "depth"),
+    decoder_channels: int = 256,
+    input_scale: float = 1.0,
 ) -> MultiTaskRefineNet:
     """EfficientNet-Lite0 under the multi-task decoder and heads."""
-    return mt_lw(num_classes, backbone="tf_efficientnet_lite0", tasks=tasks, decoder_channels=decoder_channels)
+    return mt_lw(
+        num_classes,
+        backbone="tf_efficientnet_lite0",
+        tasks=tasks,
+        decoder_channels=decoder_channels,
+        input_scale=input_scale,
+    )
+
+
+def mt_lw_efficientnet_lite2(
+    num_classes: int = 40,
+    *,
+    tasks: Sequence[str] = ("segmentation", "depth"),
+    decoder_channels: int = 256,
+    input_scale: float = 1.0,
+) -> MultiTaskRefineNet:
+    """EfficientNet-Lite2 under the multi-task decoder and heads."""
+    return mt_lw(
+        num_classes,
+        backbone="tf_efficientnet_lite2",
+        tasks=tasks,
+        decoder_channels=decoder_channels,
+        input_scale=input_scale,
+    )
 
 
 def mt_lw(
@@ -201,6 +228,7 @@ MODELS: dict[str, Callable[..., RefineNet]] = {
     "rf_resnet152": rf_resnet152,
     "mt_lw_mobilenetv2": mt_lw_mobilenetv2,
     "mt_lw_efficientnet_lite0": mt_lw_efficientnet_lite0,
+    "mt_lw_efficientnet_lite2": mt_lw_efficientnet_lite2,
     "mt_lw": mt_lw,
 }
 
