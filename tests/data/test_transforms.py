@@ -101,6 +101,38 @@ def test_blur_smooths_as_many_pictures_as_asked_for_but_not_the_mask():
     assert 30 < blurred < 90  # all but the weakest of about 60
 
 
+def test_balanced_crops_hold_each_class_of_the_picture_alike_often():
+    """A class of a single pixel, which crops from anywhere nearly never hold; pixels that are ignored are no class."""
+    pixels, mask = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
+    mask[40:] = 255
+    mask[3, 60] = 1
+    settings = {"crop_size": (16, 16), "scale_range": (1.0, 1.0), "flip": 0.0, "color_jitter": 0.0}
+    torch.manual_seed(0)
+    found = {
+        balanced: sum(int((transform(**settings, balanced=balanced)(pixels, mask)[1] == 1).any()) for _ in range(200))
+        for balanced in (0.0, 0.5, 1.0)
+    }
+    assert found[0.0] < 10 and 30 < found[0.5] < 75 and 75 < found[1.0] < 130
+
+
+def test_a_picture_without_a_labelled_pixel_has_crops_from_anywhere():
+    mask = np.full((20, 20), 255, np.uint8)
+    _, target = transform(crop_size=(40, 40), balanced=1.0)(np.zeros((20, 20, 3), np.uint8), mask)
+    assert target.unique().tolist() == [255]
+
+
+@pytest.mark.parametrize("place", [(0, 0), (19, 29), (7, 12)])
+@pytest.mark.parametrize("size", [(8, 8), (33, 41)])
+def test_a_balanced_crop_holds_its_pixel_wherever_that_is_and_however_large_the_crop(place, size):
+    mask = np.full((20, 30), 255, np.uint8)
+    mask[place] = 2
+    settings = {"crop_size": size, "scale_range": (1.0, 1.0), "flip": 0.0, "balanced": 1.0}
+    for seed in range(20):
+        torch.manual_seed(seed)
+        _, target = transform(**settings)(np.zeros((20, 30, 3), np.uint8), mask)
+        assert (target == 2).sum() == 1
+
+
 def muted_picture():
     """Colours that none of the factors below carries beyond 0-255."""
     return torch.randint(60, 150, (3, 16, 24), generator=torch.Generator().manual_seed(0)).byte()

@@ -25,6 +25,7 @@ class TrainTransform:
     color_jitter: strength of brightness, contrast and saturation (0 off; hue takes a tenth of it).
     blur: chance of a Gaussian blur, its sigma drawn uniformly from `BLUR_SIGMA`.
     fill: RGB 0-255 where the crop reaches beyond the picture; the mask holds `ignore_index` there.
+    balanced: chance that the crop is laid around a pixel of one class of the picture, each class alike likely, large or small.
     usual_scale: at which a whole picture will be seen, and has the depth that is known of it.
     """
 
@@ -38,6 +39,7 @@ class TrainTransform:
     short_side: int = 0
     usual_scale: float = 1.0
     blur: float = 0.0
+    balanced: float = 0.0
 
     def __call__(self, pixels: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor]:
         """pixels: (H, W, 3) uint8; mask: (H, W) uint8.  Returns uint8 (3, h, w) and int64 (h, w)."""
@@ -56,7 +58,7 @@ class TrainTransform:
         if labelled.normals is not None:
             maps["normals"] = tv_tensors.Mask(torch.from_numpy(labelled.normals).permute(2, 0, 1))
         image = tv_tensors.Image(torch.from_numpy(labelled.pixels).permute(2, 0, 1))
-        image, maps = self._scale_and_crop(image, maps)
+        image, maps = self._scale_and_crop(image, maps, self._pixel_of_a_class(labelled.mask))
         if torch.rand(()).item() < self.flip:
             image, maps = tf.horizontal_flip(image), {task: tf.horizontal_flip(values) for task, values in maps.items()}
             if "normals" in maps:
@@ -73,12 +75,29 @@ class TrainTransform:
             targets["depth"] = targets["depth"][0]
         return pixels, targets
 
-    def _scale_and_crop(self, image: Tensor, maps: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cut the window that becomes the crop, then resize it: the same as resizing first, for less work."""
+    def _pixel_of_a_class(self, mask: np.ndarray) -> tuple[int, int] | None:
+        """A pixel that the crop is to hold, (row, column), or None for a crop from anywhere."""
+        if not self.balanced or torch.rand(()).item() >= self.balanced:
+            return None
+        classes = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+        if len(classes := classes[classes != self.ignore_index]) == 0:
+            return None
+        pixels = np.flatnonzero(mask == classes[int(torch.randint(len(classes), ()).item())])
+        row, column = divmod(int(pixels[int(torch.randint(len(pixels), ()).item())]), mask.shape[1])
+        return row, column
+
+    def _scale_and_crop(
+        self, image: Tensor, maps: dict[str, Tensor], around: tuple[int, int] | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cut the window that becomes the crop, then resize it: the same as resizing first, for less work.
+
+        around: (row, column) of a pixel in the window, or None.
+        """
         scale = max(self._scale(), self.short_side / min(image.shape[-2:]))
         height, width = (max(1, round(side / scale)) for side in self.crop_size)
-        top, pad_top, pad_bottom = _window(image.shape[-2], height)
-        left, pad_left, pad_right = _window(image.shape[-1], width)
+        row, column = around or (None, None)
+        top, pad_top, pad_bottom = _window(image.shape[-2], height, row)
+        left, pad_left, pad_right = _window(image.shape[-1], width, column)
         padding = [pad_left, pad_top, pad_right, pad_bottom]
 
         def cut(x: Tensor, fill: list[float] | float) -> Tensor:
@@ -124,9 +143,15 @@ def jitter_colors(image: Tensor, strength: float) -> Tensor:
 _RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
 
 
-def _window(length: int, window: int) -> tuple[int, int, int]:
-    """Where a window starts on a side, and the padding before and after where the side is shorter than the window."""
+def _window(length: int, window: int, holds: int | None) -> tuple[int, int, int]:
+    """Where a window starts on a side, and the padding before and after where the side is shorter than the window.
+
+    holds: a place on the side that the window must hold, or None.
+    """
     missing = max(0, window - length)
     before = int(torch.randint(missing + 1, ()).item())
-    start = int(torch.randint(length + missing - window + 1, ()).item())
+    first, last = 0, length + missing - window
+    if holds is not None:
+        first, last = max(first, holds + before - window + 1), min(last, holds + before)
+    start = int(torch.randint(first, last + 1, ()).item())
     return start, before, missing - before

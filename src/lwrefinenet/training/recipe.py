@@ -82,6 +82,9 @@ class Recipe:
     flip: float = _about("chance of a horizontal mirror image", 0.5)
     color_jitter: float = _about("strength of brightness, contrast and saturation jitter; hue takes a tenth", 0.4)
     blur: float = _about("chance of a Gaussian blur of the crop, its sigma up to 1.5 pixels", 0.0)
+    balanced_crops: float = _about(
+        "chance that a crop is laid around a pixel of one class of its picture, each class alike likely", 0.0
+    )
 
     batch_size: int = _about("pictures per optimiser step, all devices together", 8)
     device_batch: int | None = _about(
@@ -170,6 +173,7 @@ class Recipe:
             "flip",
             "color_jitter",
             "blur",
+            "balanced_crops",
             "drop_path",
             "ema_decay",
             "class_weight_power",
