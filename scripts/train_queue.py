@@ -1,6 +1,7 @@
 """Train a list of recipes one after the other, unattended; also from a bare source tree, where nothing can be installed.
 
     python scripts/train_queue.py queue.toml --output runs --minutes 25
+    python scripts/train_queue.py queue.toml --output runs --minutes 25 --fit --together 4    # a lent GPU, used to the full
 
 In queue.toml, one table for each run; paths are as seen from where the command is given:
 
@@ -10,6 +11,9 @@ In queue.toml, one table for each run; paths are as seen from where the command 
     data = ["../shared/data/nyudv2"]
     set = ["seed=1"]                                    # fields that differ from the recipe; may be left out
 
+--fit gives every run an even share of the minutes and as many epochs as end in it (recipes with schedule "wsd"); --together
+trains several at once, since a small network leaves most of a large GPU idle.
+
 Each run is a process of its own, so that one that fails does not end the queue. OUTPUT/queue.json says after each what
 became of it. Given again, the same command passes over what is finished and goes on with what is not. It needs torch, timm,
 safetensors and accelerate, and neither typer nor rich. The exit code is 1 where a run failed.
@@ -17,11 +21,14 @@ safetensors and accelerate, and neither typer nor rich. The exit code is 1 where
 
 import argparse
 import json
+import math
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,11 +63,11 @@ class Run:
         """The recipe as it will be used; RecipeError as `Recipe.from_toml`."""
         return Recipe.from_toml(self.recipe, self.set)
 
-    def finished(self, folder: Path) -> bool:
-        """Whether its last checkpoint says so."""
+    def finished(self, folder: Path, *, fit: bool = False) -> bool:
+        """Whether its last checkpoint says so.  fit: with however many epochs."""
         path = folder / "last" / "manifest.json"
         manifest = json.loads(path.read_text()) if path.is_file() else {}
-        return bool(manifest.get("finished")) and manifest.get("epochs") == self.chosen().epochs
+        return bool(manifest.get("finished")) and (fit or manifest.get("epochs") == self.chosen().epochs)
 
 
 class Lines:
@@ -90,9 +97,15 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, help="of all runs together; the last one stops cleanly and can be resumed"
     )
+    parser.add_argument(
+        "--fit", action="store_true", help="with --minutes: each run gets as many epochs as end in its share"
+    )
+    parser.add_argument("--together", type=int, default=1, help="how many runs are trained at once")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--only", help=argparse.SUPPRESS)  # the one run that this process is for
     arguments = parser.parse_args()
+    if arguments.together < 1 or (arguments.fit and arguments.minutes is None):
+        parser.error("--together is at least 1, and --fit needs --minutes, to which runs are fitted.")
     try:
         runs = read_queue(arguments.queue)
         if arguments.only is not None:
@@ -122,26 +135,56 @@ def read_queue(path: Path) -> dict[str, Run]:
 def work_through(runs: dict[str, Run], arguments: argparse.Namespace) -> dict[str, str]:
     """What became of each run: finished, stopped, failed or waiting."""
     arguments.output.mkdir(parents=True, exist_ok=True)
-    ends = None if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
-    states = dict.fromkeys(runs, "waiting")
-    for name, run in runs.items():
-        left = None if ends is None else ends - time.monotonic()
-        if run.finished(arguments.output / name):
-            states[name] = "finished"
-        elif left is None or left > FEWEST_SECONDS:
-            print(f"== {name}", flush=True)
-            done = subprocess.run(_command(name, arguments, left))
-            whole = run.finished(arguments.output / name)
-            states[name] = "failed" if done.returncode else "finished" if whole else "stopped"
-        write_atomically(arguments.output / "queue.json", (json.dumps(states, indent=2) + "\n").encode())
-    print("; ".join(f"{name}: {state}" for name, state in states.items()))
-    return states
+    queue = Queue(runs, arguments)
+    with ThreadPoolExecutor(arguments.together) as pool:
+        list(pool.map(queue.work, [name for name, state in queue.states.items() if state == "waiting"]))
+    print("; ".join(f"{name}: {state}" for name, state in queue.states.items()))
+    return queue.states
 
 
-def _command(name: str, arguments: argparse.Namespace, left: float | None) -> list[Any]:
+class Queue:
+    """The runs, and what became of each so far; several threads work on it, one for each run in hand."""
+
+    def __init__(self, runs: dict[str, Run], arguments: argparse.Namespace) -> None:
+        self.runs, self.arguments = runs, arguments
+        self.ends = None if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
+        self.states = {name: "finished" if self._finished(name) else "waiting" for name in runs}
+        self.to_begin = list(self.states.values()).count("waiting")
+        self.lock = threading.Lock()
+        self._write_down()
+
+    def work(self, name: str) -> None:
+        """Train one run in a process of its own, unless no time is left."""
+        with self.lock:
+            limit = self._limit()
+            self.to_begin -= 1
+        if limit is not None and limit <= FEWEST_SECONDS:
+            return
+        print(f"== {name}", flush=True)
+        done = subprocess.run(_command(name, self.arguments, limit))
+        with self.lock:
+            self.states[name] = "failed" if done.returncode else "finished" if self._finished(name) else "stopped"
+            self._write_down()
+
+    def _limit(self) -> float | None:
+        """Seconds for the run that begins now: all that are left, or, to be fitted, an even share of them."""
+        if self.ends is None:
+            return None
+        rounds = math.ceil(self.to_begin / self.arguments.together) if self.arguments.fit else 1
+        return (self.ends - time.monotonic()) / rounds
+
+    def _finished(self, name: str) -> bool:
+        return self.runs[name].finished(self.arguments.output / name, fit=self.arguments.fit)
+
+    def _write_down(self) -> None:
+        write_atomically(self.arguments.output / "queue.json", (json.dumps(self.states, indent=2) + "\n").encode())
+
+
+def _command(name: str, arguments: argparse.Namespace, limit: float | None) -> list[Any]:
+    """What trains this one run; limit: seconds."""
     command = [sys.executable, __file__, arguments.queue, "--output", arguments.output, "--device", arguments.device]
-    limit = [] if left is None else ["--minutes", f"{left / 60:.3f}"]
-    return [*command, *limit, "--only", name]
+    time_limit = [] if limit is None else ["--minutes", f"{limit / 60:.3f}"]
+    return [*command, *time_limit, *(["--fit"] if arguments.fit else []), "--only", name]
 
 
 def train_one(run: Run, arguments: argparse.Namespace) -> None:
@@ -155,6 +198,7 @@ def train_one(run: Run, arguments: argparse.Namespace) -> None:
         listener=Lines(),
         resume=(folder / "recipe.toml").is_file(),
         time_limit=None if arguments.minutes is None else 60 * arguments.minutes,
+        fit=arguments.fit,
     )
 
 

@@ -23,6 +23,13 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def computer(device: torch.device) -> str:
+    """What computes there, by its name: the GPU's, or the processor's with its threads."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"{torch.get_num_threads()} threads of {_processor()}" if device.type == "cpu" else device.type
+
+
 def package_version() -> str:
     """Our version, or that we are not installed."""
     try:

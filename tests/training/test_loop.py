@@ -16,6 +16,7 @@ from lwrefinenet.evaluate import evaluate
 from lwrefinenet.models.zoo import create_model
 from lwrefinenet.predict import Predictor
 from lwrefinenet.preprocess import Preprocess
+from lwrefinenet.training.pace import Pace
 from lwrefinenet.training.recipe import Recipe
 from lwrefinenet.training.run_dir import RunDir, fingerprint
 from lwrefinenet.training.start import augmentation, freezes_batch_norm
@@ -315,6 +316,28 @@ def test_a_finished_run_made_longer_is_one_that_was_as_long_from_the_start(shape
     assert (tmp_path / "metrics_of_4_epochs.jsonl").read_text().count("\n") == 6
 
 
+def test_a_run_fitted_to_its_time_is_one_that_was_as_long_from_the_start(
+    shapes, tmp_path, as_long_from_the_start, monkeypatch
+):
+    """However many epochs its recipe has: here the clock leaves time for five."""
+    monkeypatch.setattr(Pace, "epochs", lambda pace, recipe, done: 5 if done == 3 else recipe.epochs)
+    listener = Quiet()
+    run(shapes, tmp_path, recipe(epochs=1000, **LENGTHENED), listener, time_limit=600, fit=True)
+    assert "5 epochs fit the time limit: the closing ones begin." in listener.sentences
+    assert equal(tmp_path / "best.safetensors", as_long_from_the_start / "best.safetensors")
+    assert epochs_logged(tmp_path) == epochs_logged(as_long_from_the_start)
+    assert Recipe.from_toml(tmp_path / "recipe.toml") == recipe(epochs=5, **LENGTHENED)
+    longer = Quiet()
+    run(shapes, tmp_path, recipe(epochs=6, **LENGTHENED), longer, resume=True)
+    assert "The run had 5 epochs and has 6 now; both learn alike up to here." in longer.sentences
+
+
+def test_a_run_can_be_fitted_to_a_time_only_where_its_length_is_open(shapes, tmp_path):
+    with pytest.raises(RecipeError, match=r'schedule = "wsd".*this one has schedule \'poly\' and 2 epochs'):
+        run(shapes, tmp_path / "run", recipe(), time_limit=60, fit=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_stopped_in_its_decay_is_made_longer_from_before_it(shapes, tmp_path, as_long_from_the_start):
     def interrupt(report):
         if report.done == 5:  # a step into the decay of the short run
@@ -438,6 +461,7 @@ def test_batch_norms_are_frozen_by_default_for_small_batches_on_trained_backbone
         {"auxiliary_weight": 0.4},
         {"drop_path": 0.5},
         {"blur": 1.0},
+        {"balanced_crops": 1.0},
         {"label_smoothing": 0.1},
         {"device_batch": 2},
         {"precision": "bfloat16"},

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -54,14 +55,68 @@ def test_a_run_that_fails_does_not_end_the_queue_and_what_is_finished_is_passed_
     assert (tmp_path / "runs" / "plain" / "best.safetensors").stat().st_mtime_ns == trained
 
 
-def work(queue, folder):
+def test_runs_are_trained_at_once_where_it_is_asked_for(script, tmp_path, recipe, monkeypatch):
+    """Each waits for the other to have begun, which one after the other never ends."""
+    names = ("first", "second")
+    queue = written(tmp_path, *(RUN.format(name=name, recipe=recipe, data="nowhere") for name in names))
+    arguments = script.argparse.Namespace(
+        queue=queue, output=tmp_path / "runs", minutes=25, device="cpu", fit=True, together=2
+    )
+    both, commands = threading.Barrier(2, timeout=10), []
+
+    def begin(command):
+        both.wait()
+        commands.append(list(map(str, command)))
+        return subprocess.CompletedProcess(command, returncode=0)
+
+    monkeypatch.setattr(script.subprocess, "run", begin)
+    assert script.work_through(script.read_queue(queue), arguments) == dict.fromkeys(names, "stopped")
+    assert {command[command.index("--only") + 1] for command in commands} == set(names)
+    assert all("--fit" in command and 24 < float(command[command.index("--minutes") + 1]) <= 25 for command in commands)
+
+
+def test_a_run_of_the_queue_is_fitted_to_its_time(script, tmp_path, recipe, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(script, "train", lambda *given, **settings: asked.update(settings))
+    arguments = script.argparse.Namespace(output=tmp_path, minutes=2, device="cpu", fit=True)
+    script.train_one(script.Run("plain", str(recipe), ["nowhere"], []), arguments)
+    assert (asked["time_limit"], asked["fit"], asked["resume"]) == (120, True, False)
+
+
+@pytest.mark.parametrize(
+    ("fit", "together", "begun", "minutes"), [(False, 1, 0, 12), (True, 1, 0, 4), (True, 2, 0, 6), (True, 2, 2, 12)]
+)
+def test_time_is_shared_evenly_by_runs_that_are_fitted_to_it(script, tmp_path, recipe, fit, together, begun, minutes):
+    queue = written(tmp_path, *(RUN.format(name=name, recipe=recipe, data="nowhere") for name in "abc"))
+    arguments = script.argparse.Namespace(output=tmp_path, minutes=12, fit=fit, together=together)
+    waiting = script.Queue(script.read_queue(queue), arguments)
+    waiting.to_begin -= begun
+    assert waiting._limit() == pytest.approx(60 * minutes, abs=1)
+
+
+def test_to_fit_runs_without_a_time_is_refused(tmp_path, recipe):
+    queue = written(tmp_path, RUN.format(name="plain", recipe=recipe, data="nowhere"))
+    refused = work(queue, tmp_path, "--fit")
+    assert refused.returncode == 2 and "--fit needs --minutes" in refused.stderr
+
+
+def work(queue, folder, *options):
     """Where neither typer nor rich can be imported."""
     blocked = folder / "blocked"
     blocked.mkdir(exist_ok=True)
     for name in ("typer", "rich"):
         (blocked / f"{name}.py").write_text(f"raise ImportError('{name} is not there')\n")
     return subprocess.run(
-        [sys.executable, ROOT / "scripts" / "train_queue.py", queue, "--output", folder / "runs", "--device", "cpu"],
+        [
+            sys.executable,
+            ROOT / "scripts" / "train_queue.py",
+            queue,
+            "--output",
+            folder / "runs",
+            "--device",
+            "cpu",
+            *options,
+        ],
         env={**os.environ, "PYTHONPATH": str(blocked), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -76,12 +131,15 @@ def test_a_run_that_was_stopped_is_not_taken_for_finished(script, tmp_path, reci
     assert not run.finished(tmp_path)
     checkpoints.save({}, epoch=1, step=0, finished=True)
     assert run.finished(tmp_path)
-    assert not script.Run("plain", str(recipe), [], ["epochs=2"]).finished(tmp_path)  # to be made longer
+    longer = script.Run("plain", str(recipe), [], ["epochs=2"])
+    assert not longer.finished(tmp_path) and longer.finished(tmp_path, fit=True)
 
 
 def test_no_run_begins_where_no_time_is_left(script, tmp_path, recipe):
     queue = written(tmp_path, RUN.format(name="plain", recipe=recipe, data="nowhere"))
-    arguments = script.argparse.Namespace(queue=queue, output=tmp_path / "runs", minutes=0.1, device="cpu")
+    arguments = script.argparse.Namespace(
+        queue=queue, output=tmp_path / "runs", minutes=0.1, device="cpu", fit=False, together=1
+    )
     assert script.work_through(script.read_queue(queue), arguments) == {"plain": "waiting"}
 
 

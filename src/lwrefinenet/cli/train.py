@@ -23,6 +23,10 @@ def train(
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a field of the recipe: key=value.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     time_limit: Annotated[str | None, typer.Option(help="Stop cleanly after this time (25m, 2h); resumable.")] = None,
+    fit: Annotated[
+        bool,
+        typer.Option("--fit", help='With --time-limit and schedule "wsd": learn for as many epochs as end in time.'),
+    ] = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Train a network by a recipe on a data folder."""
@@ -31,6 +35,8 @@ def train(
 
     chosen = Recipe.from_toml(recipe, set_)
     limit = None if time_limit is None else _seconds(time_limit)
+    if fit and limit is None:
+        raise UsageError("--fit: fits a run to a time limit; give one, for example --time-limit 25m.")
     with TrainingConsole() as listener:
         train_by_recipe(
             chosen,
@@ -40,6 +46,7 @@ def train(
             listener=listener,
             resume=resume,
             time_limit=limit,
+            fit=fit,
         )
 
 

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 
@@ -12,19 +12,22 @@ import torch
 from torch import Tensor
 
 from lwrefinenet import weights
-from lwrefinenet.errors import RunError
 from lwrefinenet.files import write_atomically
 from lwrefinenet.meta import WeightsMeta
+from lwrefinenet.provenance import computer
 from lwrefinenet.training.batches import Batch, batches
 from lwrefinenet.training.checkpoints import Checkpoints
+from lwrefinenet.training.finite import no_number, require_finite
 from lwrefinenet.training.interruption import StopRequest
 from lwrefinenet.training.optim import freeze_batch_norm
+from lwrefinenet.training.pace import Pace
 from lwrefinenet.training.processes import Processes
 from lwrefinenet.training.progress import Listener, StepReport
 from lwrefinenet.training.recipe import Recipe
 from lwrefinenet.training.rng import random_state, restore_random_state
 from lwrefinenet.training.run_data import RunData
 from lwrefinenet.training.run_dir import RunDir
+from lwrefinenet.training.stages import Stages, learning_rate_schedule
 from lwrefinenet.training.start import samples_of
 from lwrefinenet.training.state import TrainingState
 from lwrefinenet.training.step import OptimizerStep
@@ -36,7 +39,7 @@ from lwrefinenet.training.validation import score_as_shipped
 class Training:
     """A run in motion; `go` is the story.
 
-    frozen: whether batch norms keep their running statistics.
+    frozen: whether batch norms keep their running statistics.  pace: shortens the run where it would not end in time, or None.
     """
 
     recipe: Recipe
@@ -50,6 +53,7 @@ class Training:
     checkpoints: Checkpoints
     listener: Listener
     stop: StopRequest
+    pace: Pace | None = None
     trackers: Trackers = field(init=False)
     saved_at: float = field(default_factory=time.monotonic)
 
@@ -64,6 +68,8 @@ class Training:
             self.listener.say("Batch norms keep their running statistics.")
         self.listener.say(f"Learning from epoch {self.state.epoch + 1}, step {self.state.step + 1} on.")
         self.stop.learning = True
+        if self.pace is not None:
+            self.pace.begin()
         while not self.state.finished:
             # Closed whatever happens: the processes that load pictures end with their stream.
             with closing(self._stream()) as stream:
@@ -81,7 +87,7 @@ class Training:
                 if self._pause():
                     return True
             self._end_epoch()
-            if self.data.stages.starts_at(self.state.epoch):
+            if self._shortened() or self.data.stages.starts_at(self.state.epoch):
                 break
         return False
 
@@ -119,6 +125,32 @@ class Training:
         for kept in self.run.set_aside(epochs) if keep else ():
             self.listener.say(f"Of the {epochs} epochs is kept: {kept}.")
 
+    def _shortened(self) -> bool:
+        """Whether the run got another length here, so that its decay ends in time; up to here both lengths learn alike."""
+        if self.pace is None or self.state.finished:
+            return False
+        epochs = self.processes.from_main(self.pace.epochs(self.recipe, self.state.epoch))
+        if epochs == self.recipe.epochs:
+            return False
+        self.listener.say(f"{epochs} epochs fit the time limit: the closing ones begin.")
+        self._set_length(epochs)
+        return True
+
+    def _set_length(self, epochs: int) -> None:
+        """Go on as a run of so many epochs, one that had them from its beginning."""
+        self.recipe = replace(self.recipe, epochs=epochs)
+        (stage,) = self.data.stages.stages
+        self.data = replace(self.data, stages=Stages((replace(stage, epochs=epochs),)))
+        so_far = self.state.schedule.state_dict()
+        self.state.schedule = learning_rate_schedule(self.state.optimizer, self.recipe, self.data.stages)
+        self.state.schedule.load_state_dict(so_far)
+        for group, rate in zip(self.state.optimizer.param_groups, self.state.schedule.get_last_lr(), strict=True):
+            group["lr"] = rate
+        self.checkpoints = replace(self.checkpoints, epochs=epochs, open_epochs=self.recipe.open_epochs)
+        if self.processes.is_main:
+            self.run.keep_recipe(self.recipe)
+        self._save_last_and_stable()
+
     def _stream(self) -> Generator[Batch, None, None]:
         """The batches from here to the end of the stage."""
         stage = self.data.stages.at_epoch(self.state.epoch)
@@ -155,7 +187,7 @@ class Training:
         images, targets = self._on_device(batch)
         value = self.step(images, targets)
         if not math.isfinite(value):
-            raise self._no_number(value, batch)
+            raise no_number(value, self.state, self._names(batch))
         rates = self.state.schedule.get_last_lr()
         self.state.schedule.step()
         if self.state.average is not None:
@@ -180,14 +212,14 @@ class Training:
         wishes = self.processes.sum(torch.tensor([float(reason is not None), float(due)], device=self.processes.device))
         stopping, saving = (wishes > 0).tolist()
         if stopping or saving:
-            self._require_finite()
+            require_finite(self.state)
             self._save()
         if stopping:
             self.listener.say(f"Stopped by {reason or 'another process'}; go on with --resume.")
         return bool(stopping)
 
     def _end_epoch(self) -> None:
-        self._require_finite()
+        require_finite(self.state)
         state, recipe = self.state, self.recipe
         steps = self.data.stages.at_epoch(state.epoch).steps
         if self.processes.is_main:
@@ -196,6 +228,7 @@ class Training:
                 loss=state.epoch_loss / steps,
                 seconds=state.epoch_seconds,
                 waiting=state.epoch_waiting,
+                device=computer(self.processes.device),
             )
         state.next_epoch()
         state.finished = state.epoch == recipe.epochs
@@ -245,22 +278,11 @@ class Training:
             self.checkpoints.save(state, epoch=epoch, step=step, finished=finished, stable=stable)
         self.saved_at = time.monotonic()
 
-    def _require_finite(self) -> None:
-        """A finite loss may have gradients that are not; weights spoilt by them are neither saved nor shipped."""
-        if not all(bool(parameter.isfinite().all()) for parameter in self.state.learner.parameters()):
-            raise RunError(
-                f"the weights are no finite numbers any more after epoch {self.state.epoch + 1}, step {self.state.step}. The "
-                "last checkpoint is from before; lower the learning rates or set clip_grad_norm."
-            )
-
-    def _no_number(self, value: float, batch: Batch) -> RunError:
+    def _names(self, batch: Batch) -> list[str]:
+        """The pictures of a batch, on all devices."""
         pictures = self.data.stages.at_epoch(self.state.epoch).pictures
         own = [pictures.sample(index).image.name for index in batch.indices]
-        names = ", ".join(name for part in self.processes.gather(own) for name in part)
-        return RunError(
-            f"the loss became {value} in epoch {self.state.epoch + 1}, step {self.state.step + 1}, on {names}. The last "
-            "checkpoint is from before; lower the learning rates or look at these pictures."
-        )
+        return [name for part in self.processes.gather(own) for name in part]
 
     def _report(self, loss: float, rates: Sequence[float | Tensor], seconds: float) -> StepReport:
         return StepReport(

@@ -48,11 +48,11 @@ def _ema(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor |
     @torch.no_grad()
     def update(averages: Sequence[Tensor], values: Sequence[Tensor], updates: Tensor | int) -> None:
         kept = min(decay, (1 + float(updates)) / (10 + float(updates)))
-        for average, value in zip(averages, values, strict=True):
-            if average.is_floating_point():
-                average.lerp_(value, 1 - kept)
-            else:
-                average.copy_(value)
+        # All of one kind in one call: on a GPU a call for each would take longer than the step.
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(list(averages), list(values), 1 - kept)
+        else:
+            torch._foreach_copy_(list(averages), list(values))
 
     return update
 

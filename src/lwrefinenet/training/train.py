@@ -12,6 +12,7 @@ from lwrefinenet.training.batches import dead_workers_named
 from lwrefinenet.training.checkpoints import Checkpoints
 from lwrefinenet.training.interruption import StopRequest, stop_requests
 from lwrefinenet.training.loop import Training
+from lwrefinenet.training.pace import Pace, require_open_epochs
 from lwrefinenet.training.processes import Processes
 from lwrefinenet.training.progress import Listener, Silence
 from lwrefinenet.training.recipe import Recipe
@@ -38,6 +39,7 @@ def train(
     listener: Listener,
     resume: bool = False,
     time_limit: float | None = None,
+    fit: bool = False,
 ) -> RunDir:
     """Train by a recipe on data folders; the run folder holds `best.safetensors` at the end.
 
@@ -45,12 +47,16 @@ def train(
     its own.  resume: go on from the run's last checkpoint, to the same weights as without a stop; with "wsd" also to another
     number of epochs, from the last checkpoint that both lengths share.
     time_limit: seconds after which the run stops cleanly, to be resumed.
+    fit: with "wsd", end within the time limit: the run gets as many epochs as fit, at most the recipe's, and the run folder's
+    recipe has their number.
     DataError, WeightsError, RecipeError or RunError, each with what to do, where it cannot start or go on.
     """
     processes = Processes.start(recipe.precision, device, trackers=recipe.trackers, folder=output / "tensorboard")
     run = RunDir(output)  # of the main process; the others may be on machines that do not see it
     listener = listener if processes.is_main else Silence()
     share = share_of_batch(recipe, processes.count)
+    if fit:
+        require_open_epochs(recipe)
     if processes.is_main:
         run.check(recipe, resume=resume)
     opened = open_data(recipe, data)
@@ -59,6 +65,8 @@ def train(
         if processes.is_main:
             run.check(recipe, resume=resume)  # again: another process may just have left
         training = _begin(recipe, run, processes, opened, share, listener, stop)
+        if fit and stop.deadline is not None:
+            training.pace = Pace(stop.deadline)
         if resume:
             training.restore()
         training.go()
