@@ -33,10 +33,10 @@ def train(
     with needs_extra("train"):
         from lwrefinenet.training.train import train as train_by_recipe
 
-    chosen = Recipe.from_toml(recipe, set_)
     limit = None if time_limit is None else _seconds(time_limit)
     if fit and limit is None:
         raise UsageError("--fit: fits a run to a time limit; give one, for example --time-limit 25m.")
+    chosen = Recipe.from_toml(recipe, set_)
     with TrainingConsole() as listener:
         train_by_recipe(
             chosen,
