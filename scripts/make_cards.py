@@ -23,7 +23,7 @@ SPEED = RESULTS / "weights_speed.json"
 PUBLISHED, NETWORKS = (ROOT / "scripts" / f"published_{what}.toml" for what in ("scores", "networks"))
 DATA = {"camvid": "camvid", "nyu": "nyudv2"}  # folder of the data, by the second half of a name
 SPLITS = {"test": "test", "test_crop": "test, 625x468 crop", "val": "val"}
-# Where a training took its seconds, which its metrics do not say.
+# Where a training took its seconds, of those whose metrics do not say it yet.
 TRAINED_ON = dict.fromkeys(
     ("rf_lw_efficientnet_lite2.nyu", "rf_lw_mobilenetv2.nyu", "rf_lw_efficientnet_lite0.camvid"), "one H100"
 )
@@ -254,7 +254,8 @@ def _effort(name: str) -> str:
     """Epochs, the time that they took and where, and the weights that had learnt before."""
     minutes = sum(float(line.get("seconds", 0)) for line in _lines(name)) / 60
     time = f"{minutes:.0f} minutes" if minutes < 60 else f"{minutes / 60:.1f} hours"
-    machine = TRAINED_ON.get(name, "two shared CPU cores")
+    said = {line["device"]: None for line in _lines(name) if "device" in line}
+    machine = " and ".join(said) or TRAINED_ON.get(name, "two shared CPU cores")
     recipe = Recipe.from_toml(_recipe_file(name))
     before = f", after `{recipe.initial_weights}`" if recipe.initial_weights else ""
     taught = f", taught by `{recipe.teacher}`" if recipe.teacher else ""

@@ -10,6 +10,7 @@ import pytest
 
 from lwrefinenet.errors import RecipeError
 from lwrefinenet.training.checkpoints import Checkpoints
+from lwrefinenet.training.pace import require_open_epochs
 from tests.shapes import write_shapes
 from tests.test_docs import ROOT, script_named
 
@@ -160,6 +161,14 @@ def test_a_slip_in_the_last_recipe_is_known_before_the_first_run(script, tmp_pat
     table = RUN.format(name="slip", recipe=recipe, data="nowhere") + 'set = ["epoch=2"]\n'
     with pytest.raises(RecipeError, match="epochs"):
         script.read_queue(written(tmp_path, RUN.format(name="plain", recipe=recipe, data="nowhere"), table))
+
+
+def test_the_queue_for_a_lent_gpu_can_be_read_and_fitted_to_a_time(script, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    runs = script.read_queue(ROOT / "scripts" / "gpu_queue.toml")
+    assert len(runs) == 5
+    for run in runs.values():
+        require_open_epochs(run.chosen())
 
 
 def test_two_runs_of_one_name_are_refused(script, tmp_path, recipe):
