@@ -17,10 +17,10 @@ from lwrefinenet.meta import Score
 from lwrefinenet.training.recipe import Recipe
 
 
-def main(trained: str, recipe: str, name: str, *score_files: str) -> None:
+def main(trained: str, recipe: str, name: str, score_file: str, *further: str) -> None:
     """Copy the parameters as they are; the metadata gains the scores and the committed recipe."""
     model, meta = weights.load(trained)
-    stated = [score for file in score_files for score in _stated(file, Path(trained))]
+    stated = [score for file in (score_file, *further) for score in _stated(file, Path(trained))]
     target = weights.SHIPPED_FOLDER / (name + weights.SUFFIX)
     weights.save(
         target,

@@ -42,6 +42,8 @@ from lwrefinenet.device import resolve_device  # noqa: E402
 from lwrefinenet.errors import LwRefineNetError  # noqa: E402
 from lwrefinenet.evaluate import Evaluation  # noqa: E402
 from lwrefinenet.files import write_atomically  # noqa: E402
+from lwrefinenet.training.checkpoints import Checkpoints  # noqa: E402
+from lwrefinenet.training.pace import require_fittable  # noqa: E402
 from lwrefinenet.training.progress import StepReport  # noqa: E402
 from lwrefinenet.training.recipe import Recipe  # noqa: E402
 from lwrefinenet.training.train import train  # noqa: E402
@@ -65,16 +67,18 @@ class Run:
 
     def finished(self, folder: Path, *, fit: bool = False) -> bool:
         """Whether its last checkpoint says so.  fit: with however many epochs."""
-        path = folder / "last" / "manifest.json"
-        manifest = json.loads(path.read_text()) if path.is_file() else {}
+        manifest = Checkpoints(folder, "", []).manifest()
         return bool(manifest.get("finished")) and (fit or manifest.get("epochs") == self.chosen().epochs)
 
 
 class Lines:
-    """Tells how a run goes in plain lines, for a log."""
+    """Tells how a run goes in plain lines, each with its name, for a log."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def say(self, sentence: str) -> None:
-        print(sentence, flush=True)
+        print(f"{self.name}: {sentence}", flush=True)
 
     def stepped(self, report: StepReport) -> None:
         if report.done % STEPS_BETWEEN_LINES == 0:
@@ -103,6 +107,7 @@ def main() -> None:
     parser.add_argument("--together", type=int, default=1, help="how many runs are trained at once")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--only", help=argparse.SUPPRESS)  # the one run that this process is for
+    parser.add_argument("--ends", type=float, help=argparse.SUPPRESS)  # when it must have ended, by time.time()
     arguments = parser.parse_args()
     if arguments.together < 1 or (arguments.fit and arguments.minutes is None):
         parser.error("--together is at least 1, and --fit needs --minutes, to which runs are fitted.")
@@ -111,8 +116,10 @@ def main() -> None:
         if arguments.only is not None:
             train_one(runs[arguments.only], arguments)
             return
+        if arguments.fit:
+            require_fittable(run.chosen() for run in runs.values())
     except LwRefineNetError as error:
-        raise SystemExit(f"{arguments.queue}: {error}") from None
+        raise SystemExit(f"{arguments.only or arguments.queue}: {error}") from None
     raise SystemExit(1 if "failed" in work_through(runs, arguments).values() else 0)
 
 
@@ -149,15 +156,14 @@ class Queue:
         self.runs, self.arguments = runs, arguments
         self.ends = None if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
         self.states = {name: "finished" if self._finished(name) else "waiting" for name in runs}
-        self.to_begin = list(self.states.values()).count("waiting")
+        rounds = math.ceil(list(self.states.values()).count("waiting") / arguments.together)
+        self.share = 60 * arguments.minutes / max(1, rounds) if arguments.fit else math.inf
         self.lock = threading.Lock()
         self._write_down()
 
     def work(self, name: str) -> None:
         """Train one run in a process of its own, unless no time is left."""
-        with self.lock:
-            limit = self._limit()
-            self.to_begin -= 1
+        limit = self._limit()
         if limit is not None and limit <= FEWEST_SECONDS:
             return
         print(f"== {name}", flush=True)
@@ -167,11 +173,8 @@ class Queue:
             self._write_down()
 
     def _limit(self) -> float | None:
-        """Seconds for the run that begins now: all that are left, or, to be fitted, an even share of them."""
-        if self.ends is None:
-            return None
-        rounds = math.ceil(self.to_begin / self.arguments.together) if self.arguments.fit else 1
-        return (self.ends - time.monotonic()) / rounds
+        """Seconds for a run that begins now: all that are left, or, to be fitted, its even share of them."""
+        return None if self.ends is None else min(self.share, self.ends - time.monotonic())
 
     def _finished(self, name: str) -> bool:
         return self.runs[name].finished(self.arguments.output / name, fit=self.arguments.fit)
@@ -181,10 +184,11 @@ class Queue:
 
 
 def _command(name: str, arguments: argparse.Namespace, limit: float | None) -> list[Any]:
-    """What trains this one run; limit: seconds."""
+    """What trains this one run; limit: seconds, in which the time to start the process counts."""
     command = [sys.executable, __file__, arguments.queue, "--output", arguments.output, "--device", arguments.device]
-    time_limit = [] if limit is None else ["--minutes", f"{limit / 60:.3f}"]
-    return [*command, *time_limit, *(["--fit"] if arguments.fit else []), "--only", name]
+    if limit is not None:
+        command += ["--minutes", f"{limit / 60:.3f}", "--ends", f"{time.time() + limit:.1f}"]
+    return [*command, *(["--fit"] if arguments.fit else []), "--only", name]
 
 
 def train_one(run: Run, arguments: argparse.Namespace) -> None:
@@ -195,9 +199,9 @@ def train_one(run: Run, arguments: argparse.Namespace) -> None:
         parse_data_arguments(run.data),
         folder,
         device=resolve_device(arguments.device),
-        listener=Lines(),
+        listener=Lines(run.name),
         resume=(folder / "recipe.toml").is_file(),
-        time_limit=None if arguments.minutes is None else 60 * arguments.minutes,
+        time_limit=None if arguments.ends is None else arguments.ends - time.time(),
         fit=arguments.fit,
     )
 

@@ -1,8 +1,10 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,8 @@ from lwrefinenet.evaluate import evaluate
 from lwrefinenet.models.zoo import create_model
 from lwrefinenet.predict import Predictor
 from lwrefinenet.preprocess import Preprocess
-from lwrefinenet.training.pace import Pace
+from lwrefinenet.training import interruption, loop, pace
+from lwrefinenet.training import train as training
 from lwrefinenet.training.recipe import Recipe
 from lwrefinenet.training.run_dir import RunDir, fingerprint
 from lwrefinenet.training.start import augmentation, freezes_batch_norm
@@ -114,7 +117,8 @@ def test_crops_at_the_input_scale_hold_the_depth_that_will_be_predicted_at_it():
 
 
 def test_a_field_that_came_later_leaves_runs_from_before_it_resumable():
-    # Found when none of decay_epochs, crops_at_input_scale, blur and drop_path was there; a new field belongs into CAME_LATER.
+    # Found when none of decay_epochs, crops_at_input_scale, blur, drop_path and balanced_crops was there; a new field belongs
+    # into CAME_LATER.
     assert fingerprint(Recipe(model="rf_lw_mobilenetv2", epochs=1)).startswith("3a8a31624da6c632")
     assert (
         fingerprint(Recipe(model="rf_lw_mobilenetv2", epochs=1, crops_at_input_scale=True))[:16] != "3a8a31624da6c632"
@@ -316,20 +320,69 @@ def test_a_finished_run_made_longer_is_one_that_was_as_long_from_the_start(shape
     assert (tmp_path / "metrics_of_4_epochs.jsonl").read_text().count("\n") == 6
 
 
-def test_a_run_fitted_to_its_time_is_one_that_was_as_long_from_the_start(
-    shapes, tmp_path, as_long_from_the_start, monkeypatch
-):
-    """However many epochs its recipe has: here the clock leaves time for five."""
-    monkeypatch.setattr(Pace, "epochs", lambda pace, recipe, done: 5 if done == 3 else recipe.epochs)
+@pytest.fixture
+def ticking(monkeypatch):
+    """A clock that goes on by a second whenever a run asks for the time; what it says."""
+    now = [0.0]
+
+    def tick():
+        now[0] += 1
+        return now[0]
+
+    for module in (loop, pace, interruption, training):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=tick))
+    return now
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_fitted_to_its_time_is_one_that_was_as_long_from_the_start(shapes, tmp_path, ticking, workers):
+    """However many epochs its recipe has; late crops are as large as the others, since by this clock each takes as long."""
     listener = Quiet()
-    run(shapes, tmp_path, recipe(epochs=1000, **LENGTHENED), listener, time_limit=600, fit=True)
-    assert "5 epochs fit the time limit: the closing ones begin." in listener.sentences
-    assert equal(tmp_path / "best.safetensors", as_long_from_the_start / "best.safetensors")
-    assert epochs_logged(tmp_path) == epochs_logged(as_long_from_the_start)
-    assert Recipe.from_toml(tmp_path / "recipe.toml") == recipe(epochs=5, **LENGTHENED)
-    longer = Quiet()
-    run(shapes, tmp_path, recipe(epochs=6, **LENGTHENED), longer, resume=True)
-    assert "The run had 5 epochs and has 6 now; both learn alike up to here." in longer.sentences
+    settings = {**LENGTHENED, "late_crop_size": [64, 80], "late_scale_range": [1.0, 1.1], "workers": workers}
+    fitted = run(shapes, tmp_path / "fitted", recipe(epochs=1000, **settings), listener, time_limit=200, fit=True)
+    assert not [sentence for sentence in listener.sentences if sentence.startswith("Stopped")]
+    assert 170 < ticking[0] < 205  # an epoch is 14 of its seconds, and a few go by when the run has ended
+    chosen = Recipe.from_toml(tmp_path / "fitted" / "recipe.toml")
+    closing = recipe(epochs=5, **LENGTHENED).epochs - recipe(epochs=5, **LENGTHENED).open_epochs
+    assert 3 < chosen.epochs < 20 and chosen == recipe(epochs=chosen.epochs, **settings)
+    assert f"{chosen.epochs} epochs fit the time limit: the closing {closing} begin." in listener.sentences
+    whole = run(shapes, tmp_path / "whole", chosen)
+    assert equal(fitted.best, whole.best)
+    assert weights.read_meta(fitted.best).recipe == weights.read_meta(whole.best).recipe
+    assert epochs_logged(tmp_path / "fitted") == epochs_logged(tmp_path / "whole")
+
+
+def test_a_fitted_run_that_is_stopped_in_its_closing_epochs_goes_on_with_these(shapes, tmp_path, ticking):
+    """Its weights so far are there, and the same command ends what it had begun."""
+    endless = recipe(epochs=1000, val_split="", **LENGTHENED)
+
+    def dawdle(report):
+        if report.epochs < 1000:  # in the closing epochs
+            ticking[0] += 500
+
+    stopped = Quiet(dawdle)
+    run(shapes, tmp_path, endless, stopped, time_limit=200, fit=True)
+    fitted = Recipe.from_toml(tmp_path / "recipe.toml").epochs
+    assert (
+        f"Stopped by the time limit in epoch {fitted - 1} of {fitted}; go on with --resume --set epochs={fitted}."
+        in (stopped.sentences)
+    )
+    assert weights.read_meta(tmp_path / "best.safetensors").network == "rf_lw"
+    run(shapes, tmp_path, endless, time_limit=200, fit=True, resume=True)
+    whole = run(shapes, tmp_path / "whole", recipe(epochs=fitted, val_split="", **LENGTHENED))
+    assert equal(tmp_path / "best.safetensors", whole.best)
+
+
+def test_closing_epochs_for_which_there_is_no_time_are_announced(shapes, tmp_path, ticking):
+    listener = Quiet()
+    run(shapes, tmp_path, recipe(epochs=1000, **LENGTHENED), listener, time_limit=20, fit=True)
+    (warning,) = (sentence for sentence in listener.sentences if sentence.startswith("warning: the closing"))
+    assert re.search(r"closing \d epochs begin, and take about \d\.\d min, and \d\.\d are left", warning)
+
+
+def test_to_fit_a_run_to_no_time_is_refused(shapes, tmp_path):
+    with pytest.raises(UsageError, match="fits a run to a time limit; give one"):
+        run(shapes, tmp_path / "run", recipe(epochs=5, **LENGTHENED), fit=True)
 
 
 def test_a_run_can_be_fitted_to_a_time_only_where_its_length_is_open(shapes, tmp_path):

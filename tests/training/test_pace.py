@@ -1,9 +1,10 @@
-"""The constant part of a run ends in time for its decay; the clock here is one that the tests turn."""
+"""The constant part of a run ends in time for its closing epochs; the clock here is one that the tests turn."""
 
 import pytest
 
+from lwrefinenet.errors import RecipeError
 from lwrefinenet.training import pace as pace_module
-from lwrefinenet.training.pace import RESERVE, Pace
+from lwrefinenet.training.pace import RESERVE, Pace, require_fittable
 from lwrefinenet.training.recipe import Recipe
 
 
@@ -15,44 +16,72 @@ def clock(monkeypatch):
     return now
 
 
-def lengths(clock, recipe, *, limit, seconds):
-    """How long the run should be after each epoch, until that is another length; `seconds` of each epoch."""
+def lengths(clock, recipe, *, limit, learning, saving=0.0, validating=0.0):
+    """How long the run should be after each epoch; `learning`: the seconds of each."""
     pace = Pace(deadline=clock[0] + limit)
     clock[0] += 50  # opened, checked, built
-    pace.begin()
-    for done, each in enumerate(seconds, start=1):
-        clock[0] += each
-        yield pace.epochs(recipe, done)
+    found = []
+    for done, seconds in enumerate(learning, start=1):
+        ending = validating if recipe.val_split and done % recipe.validate_every == 0 else saving
+        clock[0] += seconds + ending
+        pace.epoch_took(recipe, done, learning=seconds, ending=ending)
+        found.append(pace.epochs(recipe, done))
+    return found
 
 
 def recipe(**changes):
-    return Recipe.from_dict(
-        {"model": "rf_lw_mobilenetv2", "epochs": 500, "schedule": "wsd", "decay_epochs": 4, **changes}
-    )
+    settings = {"model": "rf_lw_mobilenetv2", "epochs": 500, "schedule": "wsd", "decay_epochs": 4, "val_split": ""}
+    return Recipe.from_dict({**settings, **changes})
 
 
-def test_the_decay_begins_where_one_more_epoch_before_it_would_end_too_late(clock):
-    """50 s go before the first epoch; n epochs of 10 s, and five reckoned 5 % longer, fit 252.5 s for n = 15 and not for 16."""
-    limit = 50 + 150 + 5 * 10 * RESERVE
-    assert list(lengths(clock, recipe(), limit=limit, seconds=[10] * 16)) == [500] * 15 + [16 + 4]
+def test_the_closing_epochs_begin_where_one_more_before_them_would_end_too_late(clock):
+    """50 s go before the first epoch; 15 epochs of 10 s and then five with their reserve fit the limit, 16 and five do not."""
+    assert lengths(clock, recipe(), limit=50 + 150 + 5 * 10 * RESERVE, learning=[10] * 16) == [500] * 15 + [16 + 4]
 
 
-def test_a_slow_epoch_counts_from_then_on(clock):
-    """Five epochs of 42 s must be left of the 400."""
-    assert list(lengths(clock, recipe(), limit=400, seconds=[10, 40, *[10] * 10])) == [500] * 11 + [12 + 4]
-    assert list(lengths(clock, recipe(), limit=400, seconds=[10] * 15)) == [500] * 15
+def test_the_slowest_of_the_last_epochs_counts_and_an_earlier_one_does_not(clock):
+    """Five epochs of 42 s must be left, as long as the slow one is among the last three."""
+    assert lengths(clock, recipe(), limit=50 + 60 + 210, learning=[10, 10, 40]) == [500] * 3
+    assert lengths(clock, recipe(), limit=50 + 60 + 209, learning=[10, 10, 40]) == [500, 500, 3 + 4]
+    assert lengths(clock, recipe(), limit=50 + 60 + 209, learning=[40, 10, 10, 10])[2:] == [3 + 4, 500]
 
 
 def test_epochs_on_larger_crops_are_reckoned_longer(clock):
     """One more, one of the decay, and three that take four times as long: 147 s of the 390."""
     late = recipe(crop_size=[100, 100], late_epochs=3, late_crop_size=[200, 200])
-    assert list(lengths(clock, late, limit=390, seconds=[10] * 20)) == [500] * 19 + [20 + 4]
-    assert list(lengths(clock, recipe(crop_size=[100, 100]), limit=390, seconds=[10] * 20)) == [500] * 20
+    assert lengths(clock, late, limit=390, learning=[10] * 20) == [500] * 19 + [20 + 4]
+    assert lengths(clock, recipe(crop_size=[100, 100]), limit=390, learning=[10] * 20) == [500] * 20
+
+
+def test_checkpoints_and_validations_to_come_are_reckoned_with(clock):
+    """From the 4th epoch on, the 5th and the closing four: five epochs, five checkpoints, or three and two validations."""
+    with_checkpoints = RESERVE * 5 * (10 + 2)
+    assert lengths(clock, recipe(), limit=50 + 48 + with_checkpoints + 1, learning=[10] * 5, saving=2)[3:] == [
+        500,
+        5 + 4,
+    ]
+    validated = recipe(val_split="val", validate_every=4)  # after the 4th, the 8th and the last
+    needed = RESERVE * (5 * 10 + 3 * 2 + 2 * 30)
+    settings = {"learning": [10] * 4, "saving": 2, "validating": 30}
+    assert lengths(clock, validated, limit=50 + 76 + needed + 1, **settings)[3] == 500
+    assert lengths(clock, validated, limit=50 + 76 + needed - 1, **settings)[3] == 4 + 4
+
+
+def test_a_validation_that_was_not_seen_yet_is_reckoned_like_an_epoch(clock):
+    rare = recipe(val_split="val", validate_every=100)
+    assert lengths(clock, rare, limit=50 + 10 + RESERVE * (5 + 1) * 10, learning=[10]) == [500]
+    assert lengths(clock, rare, limit=50 + 10 + RESERVE * (5 + 1) * 10 - 1, learning=[10]) == [1 + 4]
 
 
 def test_the_length_of_the_recipe_is_never_exceeded(clock):
-    assert set(lengths(clock, recipe(epochs=6), limit=10_000, seconds=[10] * 6)) == {6}
+    assert set(lengths(clock, recipe(epochs=6), limit=10_000, learning=[10] * 6)) == {6}
 
 
-def test_a_decay_that_has_begun_goes_on(clock):
-    assert list(lengths(clock, recipe(epochs=6), limit=200, seconds=[10, 10, 500, 500])) == [6] * 4
+def test_closing_epochs_that_have_begun_go_on(clock):
+    assert lengths(clock, recipe(epochs=6), limit=200, learning=[10, 10, 500, 500]) == [6] * 4
+
+
+@pytest.mark.parametrize("changes", [{"epochs": 4}, {"schedule": "cosine", "decay_epochs": 0}], ids=str)
+def test_a_recipe_without_open_epochs_cannot_be_fitted(changes):
+    with pytest.raises(RecipeError, match='fitted to a time limit with schedule = "wsd" alone'):
+        require_fittable([recipe(), recipe(**changes)])

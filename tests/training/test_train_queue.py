@@ -10,7 +10,7 @@ import pytest
 
 from lwrefinenet.errors import RecipeError
 from lwrefinenet.training.checkpoints import Checkpoints
-from lwrefinenet.training.pace import require_open_epochs
+from lwrefinenet.training.pace import require_fittable
 from tests.shapes import write_shapes
 from tests.test_docs import ROOT, script_named
 
@@ -79,20 +79,24 @@ def test_runs_are_trained_at_once_where_it_is_asked_for(script, tmp_path, recipe
 def test_a_run_of_the_queue_is_fitted_to_its_time(script, tmp_path, recipe, monkeypatch):
     asked = {}
     monkeypatch.setattr(script, "train", lambda *given, **settings: asked.update(settings))
-    arguments = script.argparse.Namespace(output=tmp_path, minutes=2, device="cpu", fit=True)
+    ends = script.time.time() + 120  # the start of the process counts
+    arguments = script.argparse.Namespace(output=tmp_path, minutes=5, ends=ends, device="cpu", fit=True)
     script.train_one(script.Run("plain", str(recipe), ["nowhere"], []), arguments)
-    assert (asked["time_limit"], asked["fit"], asked["resume"]) == (120, True, False)
+    assert 110 < asked["time_limit"] <= 120 and asked["fit"] and not asked["resume"]
 
 
-@pytest.mark.parametrize(
-    ("fit", "together", "begun", "minutes"), [(False, 1, 0, 12), (True, 1, 0, 4), (True, 2, 0, 6), (True, 2, 2, 12)]
-)
-def test_time_is_shared_evenly_by_runs_that_are_fitted_to_it(script, tmp_path, recipe, fit, together, begun, minutes):
+@pytest.mark.parametrize(("fit", "together", "minutes"), [(False, 1, 12), (True, 1, 4), (True, 2, 6), (True, 3, 12)])
+def test_runs_that_are_fitted_to_the_time_have_even_shares_of_it(script, tmp_path, recipe, fit, together, minutes):
     queue = written(tmp_path, *(RUN.format(name=name, recipe=recipe, data="nowhere") for name in "abc"))
     arguments = script.argparse.Namespace(output=tmp_path, minutes=12, fit=fit, together=together)
-    waiting = script.Queue(script.read_queue(queue), arguments)
-    waiting.to_begin -= begun
-    assert waiting._limit() == pytest.approx(60 * minutes, abs=1)
+    assert script.Queue(script.read_queue(queue), arguments)._limit() == pytest.approx(60 * minutes, abs=1)
+
+
+def test_a_recipe_that_cannot_be_fitted_is_known_before_the_first_run(tmp_path, recipe):
+    queue = written(tmp_path, RUN.format(name="plain", recipe=recipe, data="nowhere"))
+    refused = work(queue, tmp_path, "--fit", "--minutes", "5")
+    assert refused.returncode == 1 and 'fitted to a time limit with schedule = "wsd" alone' in refused.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_to_fit_runs_without_a_time_is_refused(tmp_path, recipe):
@@ -167,8 +171,7 @@ def test_the_queue_for_a_lent_gpu_can_be_read_and_fitted_to_a_time(script, monke
     monkeypatch.chdir(ROOT)
     runs = script.read_queue(ROOT / "scripts" / "gpu_queue.toml")
     assert len(runs) == 5
-    for run in runs.values():
-        require_open_epochs(run.chosen())
+    require_fittable(run.chosen() for run in runs.values())
 
 
 def test_two_runs_of_one_name_are_refused(script, tmp_path, recipe):

@@ -80,6 +80,14 @@ class Checkpoints:
         else:
             replace_folder(self.last, files, former=self.previous)
 
+    def manifest(self) -> dict[str, Any]:
+        """What the last checkpoint says of itself: epoch, step, finished, epochs and more; empty where there is none to read."""
+        try:
+            manifest: dict[str, Any] = json.loads((self.last / MANIFEST).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return manifest
+
     def load(self, say: Callable[[str], None]) -> dict[str, Any] | None:
         """The newest whole checkpoint; one that is refused is named to `say`, and the one before it is taken.
 

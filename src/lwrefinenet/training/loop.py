@@ -68,8 +68,6 @@ class Training:
             self.listener.say("Batch norms keep their running statistics.")
         self.listener.say(f"Learning from epoch {self.state.epoch + 1}, step {self.state.step + 1} on.")
         self.stop.learning = True
-        if self.pace is not None:
-            self.pace.begin()
         while not self.state.finished:
             # Closed whatever happens: the processes that load pictures end with their stream.
             with closing(self._stream()) as stream:
@@ -81,13 +79,18 @@ class Training:
         """From here to the end of the stage; whether someone wants to stop."""
         stage = self.data.stages.at_epoch(self.state.epoch)
         while not self.state.finished:
+            begun = time.monotonic()
             self._learning_mode()
             for batch in self._awaited(islice(stream, stage.steps - self.state.step)):
                 self._learn(batch)
                 if self._pause():
                     return True
+            learnt = time.monotonic()
+            # Of an epoch that another process began, what the state has of it.
+            learning = max(learnt - begun, self.state.epoch_seconds + self.state.epoch_waiting)
             self._end_epoch()
-            if self._shortened() or self.data.stages.starts_at(self.state.epoch):
+            fitted = self._fit_to_time(learning, ending=time.monotonic() - learnt)
+            if fitted or self.data.stages.starts_at(self.state.epoch):
                 break
         return False
 
@@ -125,20 +128,32 @@ class Training:
         for kept in self.run.set_aside(epochs) if keep else ():
             self.listener.say(f"Of the {epochs} epochs is kept: {kept}.")
 
-    def _shortened(self) -> bool:
-        """Whether the run got another length here, so that its decay ends in time; up to here both lengths learn alike."""
-        if self.pace is None or self.state.finished:
+    def _fit_to_time(self, learning: float, ending: float) -> bool:
+        """Whether the run got another length here, so that its closing epochs end in time; both lengths learn alike up to here.
+
+        learning, ending: seconds of the epoch that ended just now (see `Pace`).
+        """
+        pace, recipe, done = self.pace, self.recipe, self.state.epoch
+        if pace is None or self.state.finished:
             return False
-        epochs = self.processes.from_main(self.pace.epochs(self.recipe, self.state.epoch))
-        if epochs == self.recipe.epochs:
+        pace.epoch_took(recipe, done, learning=learning, ending=ending)
+        epochs, needed, left = self.processes.from_main(
+            (pace.epochs(recipe, done), pace.needed(recipe, done, done + recipe.epochs - recipe.open_epochs), pace.left)
+        )
+        if epochs == recipe.epochs:
             return False
-        self.listener.say(f"{epochs} epochs fit the time limit: the closing ones begin.")
+        if needed <= left:
+            self.listener.say(f"{epochs} epochs fit the time limit: the closing {epochs - done} begin.")
+        else:
+            minutes = f"{needed / 60:.1f} min, and {max(left, 0) / 60:.1f} are left"
+            self.listener.say(f"warning: the closing {epochs - done} epochs begin, and take about {minutes}.")
         self._set_length(epochs)
         return True
 
     def _set_length(self, epochs: int) -> None:
         """Go on as a run of so many epochs, one that had them from its beginning."""
         self.recipe = replace(self.recipe, epochs=epochs)
+        self.meta = replace(self.meta, recipe=self.recipe.to_toml())
         (stage,) = self.data.stages.stages
         self.data = replace(self.data, stages=Stages((replace(stage, epochs=epochs),)))
         so_far = self.state.schedule.state_dict()
@@ -215,8 +230,18 @@ class Training:
             require_finite(self.state)
             self._save()
         if stopping:
-            self.listener.say(f"Stopped by {reason or 'another process'}; go on with --resume.")
+            self._stopped(reason or "another process")
         return bool(stopping)
+
+    def _stopped(self, reason: str) -> None:
+        """Say how to go on; a run that was to be fitted to a time leaves what it has learnt, even where it could not end."""
+        if self.pace is None:
+            self.listener.say(f"Stopped by {reason}; go on with --resume.")
+            return
+        if self.data.validation is None and self.processes.is_main:
+            weights.save(self.run.best, self.state.shipped_model, self.meta, half=True)
+        place = f"epoch {self.state.epoch + 1} of {self.recipe.epochs}"
+        self.listener.say(f"Stopped by {reason} in {place}; go on with --resume --set epochs={self.recipe.epochs}.")
 
     def _end_epoch(self) -> None:
         require_finite(self.state)

@@ -1,48 +1,74 @@
-"""How many epochs fit a time limit: the constant part of a "wsd" run ends in time for its decay."""
+"""How many epochs fit a time limit: the constant part of a "wsd" run ends in time for its closing epochs."""
 
 import time
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lwrefinenet.errors import RecipeError
 from lwrefinenet.training.recipe import Recipe
 
-RESERVE = 1.05  # an epoch may take longer than those before it
+RECENT = 3  # epochs, of which the slowest tells how long the next ones take
+RESERVE = 1.05  # they may take longer than those
 
 
 @dataclass
 class Pace:
-    """Watches the clock at the end of each epoch.
+    """Knows the clock and what epochs take; asked after each one.
 
-    deadline: by `time.monotonic`, when the run must have ended.  slowest: seconds of the slowest epoch so far, with validation and
-    checkpoint; epochs on late crops are reckoned by their pixels.
+    deadline: by `time.monotonic`, when the run must have ended.
+    learning: seconds of the last few epochs up to their last step; those on late crops are reckoned by their pixels.
+    saving, validating: seconds of the slowest checkpoint, and of the slowest validation with its checkpoint, None before the first.
     """
 
     deadline: float
-    slowest: float = 0.0
-    since: float = field(default_factory=time.monotonic)
+    learning: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    saving: float = 0.0
+    validating: float | None = None
 
-    def begin(self) -> None:
-        """The first step is next: what came before it is no part of an epoch."""
-        self.since = time.monotonic()
+    def epoch_took(self, recipe: Recipe, done: int, *, learning: float, ending: float) -> None:
+        """Note the epoch that ended just now, the `done`-th of the run.  ending: seconds for validation and checkpoint."""
+        self.learning.append(learning)
+        if _validates(recipe, done, recipe.epochs):
+            self.validating = max(self.validating or 0.0, ending)
+        else:
+            self.saving = max(self.saving, ending)
 
     def epochs(self, recipe: Recipe, done: int) -> int:
         """How long the run should be, after so many epochs: as the recipe has it, or just these and the closing ones."""
-        now = time.monotonic()
-        self.slowest, self.since = max(self.slowest, now - self.since), now
         closing = recipe.epochs - recipe.open_epochs
+        one_more = self.needed(recipe, done, done + 1 + closing)
+        return recipe.epochs if done >= recipe.open_epochs or one_more <= self.left else done + closing
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - time.monotonic()
+
+    def needed(self, recipe: Recipe, done: int, epochs: int) -> float:
+        """Seconds, reckoned with reserve, for the epochs after these to the end of a run of so many."""
         late = recipe.late_epochs * _pixels(recipe.late_crop_size or recipe.crop_size) / _pixels(recipe.crop_size)
-        needed = 1 + closing - recipe.late_epochs + late  # one more open epoch and the end, in epochs like those so far
-        fits = now + RESERVE * self.slowest * needed <= self.deadline
-        return recipe.epochs if fits or done >= recipe.open_epochs else done + closing
+        alike = epochs - done - recipe.late_epochs + late  # in epochs like those so far
+        slowest = max(self.learning)
+        validations = sum(_validates(recipe, epoch, epochs) for epoch in range(done + 1, epochs + 1))
+        validating = slowest if self.validating is None else self.validating
+        saves = epochs - done - validations
+        return RESERVE * (alike * slowest + validations * validating + saves * self.saving)
 
 
-def require_open_epochs(recipe: Recipe) -> None:
-    """RecipeError where the recipe has no epochs that a run of another length has as well."""
-    if recipe.open_epochs == 0:
-        raise RecipeError(
-            f'recipe: a run can be fitted to a time limit with schedule = "wsd" alone, without stages, and with more epochs than '
-            f"those of the decay; this one has schedule {recipe.schedule!r} and {recipe.epochs} epochs."
-        )
+def require_fittable(recipes: Iterable[Recipe]) -> None:
+    """RecipeError for one that has no epochs that a run of another length has as well."""
+    for recipe in recipes:
+        if recipe.open_epochs == 0:
+            raise RecipeError(
+                f'recipe: a run can be fitted to a time limit with schedule = "wsd" alone, without stages, and with more epochs '
+                f"than the closing ones; this one has schedule {recipe.schedule!r} and {recipe.epochs} epochs."
+            )
+
+
+def _validates(recipe: Recipe, epoch: int, epochs: int) -> bool:
+    """Whether a run of so many epochs is scored after this one."""
+    return bool(recipe.val_split) and (epoch % recipe.validate_every == 0 or epoch == epochs)
 
 
 def _pixels(size: tuple[int, int]) -> int:

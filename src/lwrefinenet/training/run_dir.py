@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from lwrefinenet.errors import RunError
 from lwrefinenet.files import cannot_write, write_atomically
-from lwrefinenet.training.checkpoints import STABLE_FORMER
+from lwrefinenet.training.checkpoints import STABLE_FORMER, Checkpoints
 from lwrefinenet.training.recipe import Recipe
 
 # Between a run and its resumption: they decide how fast and in what portions, not what is learnt.
@@ -52,6 +52,16 @@ class RunDir:
             raise RunError(
                 f"{self.path}: its run was made by another recipe: {'; '.join(changed)}. Start a new run for it."
             )
+
+    def as_fitted(self, recipe: Recipe) -> Recipe:
+        """The recipe with the number of epochs to which the run here was fitted, if it was stopped in the closing ones of these."""
+        if not self.recipe.is_file():
+            return recipe
+        fitted = Recipe.from_toml(self.recipe)
+        manifest = Checkpoints(self.path, "", []).manifest()
+        closing = fitted.epochs < recipe.epochs and manifest.get("epochs") == fitted.epochs
+        unfinished = not manifest.get("finished") and manifest.get("epoch", 0) >= fitted.open_epochs
+        return replace(recipe, epochs=fitted.epochs) if closing and unfinished else recipe
 
     @property
     def recipe(self) -> Path:

@@ -1,5 +1,6 @@
 """From a recipe and data folders to a run: everything is opened, checked and built, and then the story begins."""
 
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -7,12 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lwrefinenet.errors import UsageError
 from lwrefinenet.training.allocator import keep_freed_memory
 from lwrefinenet.training.batches import dead_workers_named
 from lwrefinenet.training.checkpoints import Checkpoints
 from lwrefinenet.training.interruption import StopRequest, stop_requests
 from lwrefinenet.training.loop import Training
-from lwrefinenet.training.pace import Pace, require_open_epochs
+from lwrefinenet.training.pace import Pace, require_fittable
 from lwrefinenet.training.processes import Processes
 from lwrefinenet.training.progress import Listener, Silence
 from lwrefinenet.training.recipe import Recipe
@@ -48,20 +50,27 @@ def train(
     number of epochs, from the last checkpoint that both lengths share.
     time_limit: seconds after which the run stops cleanly, to be resumed.
     fit: with "wsd", end within the time limit: the run gets as many epochs as fit, at most the recipe's, and the run folder's
-    recipe has their number.
+    recipe has their number; resumed in its closing epochs it keeps that.  Where not even these fit, it is stopped like any other,
+    and without a validation split it leaves the weights that it has.
     DataError, WeightsError, RecipeError or RunError, each with what to do, where it cannot start or go on.
     """
+    begun = time.monotonic()
     processes = Processes.start(recipe.precision, device, trackers=recipe.trackers, folder=output / "tensorboard")
     run = RunDir(output)  # of the main process; the others may be on machines that do not see it
     listener = listener if processes.is_main else Silence()
     share = share_of_batch(recipe, processes.count)
     if fit:
-        require_open_epochs(recipe)
+        if time_limit is None:
+            raise UsageError("fit: fits a run to a time limit; give one.")
+        require_fittable([recipe])
+        if resume:
+            recipe = processes.from_main(run.as_fitted(recipe) if processes.is_main else recipe)
     if processes.is_main:
         run.check(recipe, resume=resume)
     opened = open_data(recipe, data)
     alone = run.in_use() if processes.is_main else nullcontext()
-    with processes.loss_of_others_named(), dead_workers_named(), alone, stop_requests(time_limit) as stop:
+    left = None if time_limit is None else time_limit - (time.monotonic() - begun)
+    with processes.loss_of_others_named(), dead_workers_named(), alone, stop_requests(left) as stop:
         if processes.is_main:
             run.check(recipe, resume=resume)  # again: another process may just have left
         training = _begin(recipe, run, processes, opened, share, listener, stop)
