@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from lwrefinenet.errors import LwRefineNetError
-from lwrefinenet.files import replace_folder, write_atomically
+from lwrefinenet.files import check_writable, replace_folder, write_atomically
 
 
 def test_content_arrives_and_folders_are_made(tmp_path):
@@ -45,6 +45,14 @@ def test_full_disk_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, monkey
         write_atomically(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_to_see_whether_a_folder_can_be_written_leaves_nothing_new(tmp_path):
+    check_writable(tmp_path / "new" / "deep")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "kept").mkdir()
+    check_writable(tmp_path / "kept")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
 def test_folder_that_is_a_file_is_named(tmp_path):

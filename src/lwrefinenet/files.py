@@ -54,7 +54,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def check_writable(folder: Path, advice: str = "give another folder") -> None:
-    """Make a folder, if it is not there, and see that files can be made in it; LwRefineNetError, with the advice, where not."""
+    """See that files can be made in a folder, there or not; LwRefineNetError, with the advice, where not.
+
+    Nothing is left behind: who writes makes the folder (`write_atomically`), and a refusal in between leaves none.
+    """
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -63,6 +67,10 @@ def check_writable(folder: Path, advice: str = "give another folder") -> None:
         raise LwRefineNetError(
             f"{folder}: nothing can be written here ({error.strerror or error}); {advice}."
         ) from error
+    finally:
+        for each in missing:
+            with suppress(OSError):
+                each.rmdir()
 
 
 def replace_folder(path: Path, contents: Mapping[str, bytes], *, former: Path) -> None:

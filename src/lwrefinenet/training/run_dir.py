@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,11 @@ class RunDir:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Keep other processes out; RunError where one is in. The system lets go of the lock even of a killed process."""
+        """Keep other processes out; RunError where one is in. The system lets go of the lock even of a killed process.
+
+        A run that did not begin leaves nothing of the folder that was made for it.
+        """
+        made = not self.path.exists()
         lock = FileLock(self.path / ".lock", timeout=0)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -92,6 +96,10 @@ class RunDir:
             self._clear_remains()
             yield
         finally:
+            if made and not self.recipe.exists():
+                with suppress(OSError):
+                    (self.path / ".lock").unlink()
+                    self.path.rmdir()
             lock.release()
 
     def keep_recipe(self, recipe: Recipe) -> None:
