@@ -90,7 +90,7 @@ class Segmentation:
     def _given(self, task: str, values: NDArray[np.float32] | None) -> NDArray[np.float32]:
         if values is None:
             raise UsageError(
-                f"the network gives no {task}; take weights of several tasks, such as mt_lw_efficientnet_lite0.nyu."
+                f"the network gives no {task}; take weights of several tasks, such as mt_lw_efficientnet_lite2.nyu."
             )
         return values
 

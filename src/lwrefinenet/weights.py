@@ -43,8 +43,8 @@ SHIPPED: dict[str, ShippedWeights] = {
     "rf_lw_nano_efficientnet_lite0.camvid": ShippedWeights(
         sha256="f3475a597639be5ae7b3bd5ca6f0cedee512c495dffe82958281e669f1baa167"
     ),
-    "mt_lw_efficientnet_lite0.nyu": ShippedWeights(
-        sha256="7c7115bfc0b6dea061b4c97cb2d8c18a4ac8a4a1753edadd0f6b493b37fcc8ff"
+    "mt_lw_efficientnet_lite2.nyu": ShippedWeights(
+        sha256="323676e79693451b09cfbf73da6774af0d459526cdae2293027f1713c0faced7"
     ),
     "rf_lw_efficientnet_lite2.nyu": ShippedWeights(
         sha256="6542558aa35d324a94210f1e494e599d4eac188d10f8243a0705c3480459d9e3"
