@@ -137,33 +137,32 @@ class Training:
         if pace is None or self.state.finished:
             return False
         pace.epoch_took(recipe, done, learning=learning, ending=ending)
-        epochs, needed, left = self.processes.from_main(
-            (pace.epochs(recipe, done), pace.needed(recipe, done, done + recipe.epochs - recipe.open_epochs), pace.left)
-        )
-        if epochs == recipe.epochs:
+        fitted = pace.fitted(recipe, done)
+        fitted, needed, left = self.processes.from_main((fitted, pace.needed(fitted, done), pace.left))
+        if fitted == recipe:
             return False
         if needed <= left:
-            self.listener.say(f"{epochs} epochs fit the time limit: the closing {epochs - done} begin.")
+            self.listener.say(f"{fitted.epochs} epochs fit the time limit: the closing {fitted.epochs - done} begin.")
         else:
             minutes = f"{needed / 60:.1f} min, and {max(left, 0) / 60:.1f} are left"
-            self.listener.say(f"warning: the closing {epochs - done} epochs begin, and take about {minutes}.")
-        self._set_length(epochs)
+            self.listener.say(f"warning: the closing {fitted.epochs - done} epochs begin, and take about {minutes}.")
+        self._go_on_as(fitted)
         return True
 
-    def _set_length(self, epochs: int) -> None:
-        """Go on as a run of so many epochs, one that had them from its beginning."""
-        self.recipe = replace(self.recipe, epochs=epochs)
-        self.meta = replace(self.meta, recipe=self.recipe.to_toml())
+    def _go_on_as(self, recipe: Recipe) -> None:
+        """From here on a run by this recipe of another length, as one that had it from its beginning."""
+        self.recipe = recipe
+        self.meta = replace(self.meta, recipe=recipe.to_toml())
         (stage,) = self.data.stages.stages
-        self.data = replace(self.data, stages=Stages((replace(stage, epochs=epochs),)))
+        self.data = replace(self.data, stages=Stages((replace(stage, epochs=recipe.epochs),)))
         so_far = self.state.schedule.state_dict()
-        self.state.schedule = learning_rate_schedule(self.state.optimizer, self.recipe, self.data.stages)
+        self.state.schedule = learning_rate_schedule(self.state.optimizer, recipe, self.data.stages)
         self.state.schedule.load_state_dict(so_far)
         for group, rate in zip(self.state.optimizer.param_groups, self.state.schedule.get_last_lr(), strict=True):
             group["lr"] = rate
-        self.checkpoints = replace(self.checkpoints, epochs=epochs, open_epochs=self.recipe.open_epochs)
+        self.checkpoints = replace(self.checkpoints, epochs=recipe.epochs, open_epochs=recipe.open_epochs)
         if self.processes.is_main:
-            self.run.keep_recipe(self.recipe)
+            self.run.keep_recipe(recipe)
         self._save_last_and_stable()
 
     def _stream(self) -> Generator[Batch, None, None]:
@@ -257,7 +256,7 @@ class Training:
             )
         state.next_epoch()
         state.finished = state.epoch == recipe.epochs
-        if self.data.validation is not None and (state.epoch % recipe.validate_every == 0 or state.finished):
+        if recipe.validates_after(state.epoch):
             self._validate()
         elif self.data.validation is None and state.finished and self.processes.is_main:
             weights.save(self.run.best, state.shipped_model, self.meta, half=True)

@@ -29,30 +29,30 @@ class Pace:
     def epoch_took(self, recipe: Recipe, done: int, *, learning: float, ending: float) -> None:
         """Note the epoch that ended just now, the `done`-th of the run.  ending: seconds for validation and checkpoint."""
         self.learning.append(learning)
-        if _validates(recipe, done, recipe.epochs):
+        if recipe.validates_after(done):
             self.validating = max(self.validating or 0.0, ending)
         else:
             self.saving = max(self.saving, ending)
 
-    def epochs(self, recipe: Recipe, done: int) -> int:
-        """How long the run should be, after so many epochs: as the recipe has it, or just these and the closing ones."""
-        closing = recipe.epochs - recipe.open_epochs
-        one_more = self.needed(recipe, done, done + 1 + closing)
-        return recipe.epochs if done >= recipe.open_epochs or one_more <= self.left else done + closing
+    def fitted(self, recipe: Recipe, done: int) -> Recipe:
+        """The recipe as long as it should be after so many epochs: as it is, or just these and the closing ones."""
+        if done >= recipe.open_epochs or self.needed(recipe.with_open_epochs(done + 1), done) <= self.left:
+            return recipe
+        return recipe.with_open_epochs(done)
 
     @property
     def left(self) -> float:
         """Seconds until the deadline."""
         return self.deadline - time.monotonic()
 
-    def needed(self, recipe: Recipe, done: int, epochs: int) -> float:
-        """Seconds, reckoned with reserve, for the epochs after these to the end of a run of so many."""
+    def needed(self, recipe: Recipe, done: int) -> float:
+        """Seconds, reckoned with reserve, for what follows these epochs to the end of the recipe."""
         late = recipe.late_epochs * _pixels(recipe.late_crop_size or recipe.crop_size) / _pixels(recipe.crop_size)
-        alike = epochs - done - recipe.late_epochs + late  # in epochs like those so far
+        alike = recipe.epochs - done - recipe.late_epochs + late  # in epochs like those so far
         slowest = max(self.learning)
-        validations = sum(_validates(recipe, epoch, epochs) for epoch in range(done + 1, epochs + 1))
+        validations = sum(map(recipe.validates_after, range(done + 1, recipe.epochs + 1)))
         validating = slowest if self.validating is None else self.validating
-        saves = epochs - done - validations
+        saves = recipe.epochs - done - validations
         return RESERVE * (alike * slowest + validations * validating + saves * self.saving)
 
 
@@ -64,11 +64,6 @@ def require_fittable(recipes: Iterable[Recipe]) -> None:
                 f'recipe: a run can be fitted to a time limit with schedule = "wsd" alone, without stages, and with more epochs '
                 f"than the closing ones; this one has schedule {recipe.schedule!r} and {recipe.epochs} epochs."
             )
-
-
-def _validates(recipe: Recipe, epoch: int, epochs: int) -> bool:
-    """Whether a run of so many epochs is scored after this one."""
-    return bool(recipe.val_split) and (epoch % recipe.validate_every == 0 or epoch == epochs)
 
 
 def _pixels(size: tuple[int, int]) -> int:

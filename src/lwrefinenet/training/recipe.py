@@ -1,6 +1,6 @@
 """One flat, frozen recipe: everything that decides what a training run does, read from TOML."""
 
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self, get_type_hints
@@ -270,6 +270,14 @@ class Recipe:
         if self.schedule != "wsd" or self.stage_epochs is not None:
             return 0
         return self.epochs - max(self.decay_epochs, self.late_epochs)
+
+    def with_open_epochs(self, number: int) -> Self:
+        """The recipe with so many open epochs, and the closing ones as they are after them."""
+        return replace(self, epochs=number + self.epochs - self.open_epochs)
+
+    def validates_after(self, epoch: int) -> bool:
+        """Whether the run is scored after this epoch, counted from 1."""
+        return bool(self.val_split) and (epoch % self.validate_every == 0 or epoch == self.epochs)
 
     def network_arguments(self) -> dict[str, Any]:
         """What `create_model` is given beside the name and the number of classes."""
