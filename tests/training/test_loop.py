@@ -18,7 +18,7 @@ from lwrefinenet.evaluate import evaluate
 from lwrefinenet.models.zoo import create_model
 from lwrefinenet.predict import Predictor
 from lwrefinenet.preprocess import Preprocess
-from lwrefinenet.training import interruption, loop, pace
+from lwrefinenet.training import interruption, loop, pace, saves
 from lwrefinenet.training import train as training
 from lwrefinenet.training.recipe import Recipe
 from lwrefinenet.training.run_dir import RunDir, fingerprint
@@ -333,7 +333,7 @@ def ticking(monkeypatch):
         now[0] += 1
         return now[0]
 
-    for module in (loop, pace, interruption, training):
+    for module in (loop, pace, saves, interruption, training):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=tick))
     return now
 
@@ -375,6 +375,21 @@ def test_a_fitted_run_that_is_stopped_in_its_closing_epochs_goes_on_with_these(s
     run(shapes, tmp_path, endless, time_limit=200, fit=True, resume=True)
     whole = run(shapes, tmp_path / "whole", recipe(epochs=fitted, val_split="", **LENGTHENED))
     assert equal(tmp_path / "best.safetensors", whole.best)
+
+
+def test_a_resumed_run_knows_from_its_log_what_epochs_take(shapes, tmp_path, ticking):
+    """Where its closing epochs should begin at once they do; without the log, one more epoch would tell."""
+    short = run(shapes, tmp_path, recipe(epochs=5, **LENGTHENED))
+    before = tensors(short.best)
+    slow = [json.loads(line) for line in short.metrics.read_text().splitlines()]
+    slow = [{**line, "seconds": 40} if "seconds" in line else line for line in slow]
+    short.metrics.write_text("".join(json.dumps(line) + "\n" for line in slow))
+    endless = recipe(epochs=1000, **LENGTHENED)
+    listener = Quiet()
+    run(shapes, tmp_path, endless, listener, time_limit=150, fit=True, resume=True)
+    assert [sentence for sentence in listener.sentences if re.search("closing 2 epochs? begin", sentence)]
+    assert Recipe.from_toml(tmp_path / "recipe.toml").epochs == 5
+    assert all(torch.equal(value, before[name]) for name, value in tensors(tmp_path / "best.safetensors").items())
 
 
 def test_closing_epochs_for_which_there_is_no_time_are_announced(shapes, tmp_path, ticking):

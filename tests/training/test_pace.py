@@ -25,7 +25,7 @@ def lengths(clock, recipe, *, limit, learning, saving=0.0, validating=0.0):
         ending = validating if recipe.val_split and done % recipe.validate_every == 0 else saving
         clock[0] += seconds + ending
         pace.epoch_took(recipe, done, learning=seconds, ending=ending)
-        found.append(pace.fitted(recipe, done).epochs)
+        found.append(pace.plan(recipe, done)[0].epochs)
     return found
 
 

@@ -89,9 +89,9 @@ def our_step(job: StepJob) -> Step:
         device_batch=job.batch,
         clip_grad_norm=0.0,
         say=print,
+        frozen=True,
     )
-    learner.train()
-    freeze_batch_norm(learner)
+    step.begin()
     images, targets = job.pictures()
     return lambda: step(images.to("cpu", memory_format=torch.channels_last), {"segmentation": targets})
 

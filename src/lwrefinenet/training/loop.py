@@ -12,21 +12,18 @@ import torch
 from torch import Tensor
 
 from lwrefinenet import weights
-from lwrefinenet.files import write_atomically
 from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.provenance import computer
 from lwrefinenet.training.batches import Batch, batches
-from lwrefinenet.training.checkpoints import Checkpoints
 from lwrefinenet.training.finite import no_number, require_finite
 from lwrefinenet.training.interruption import StopRequest
-from lwrefinenet.training.optim import freeze_batch_norm
 from lwrefinenet.training.pace import Pace
 from lwrefinenet.training.processes import Processes
 from lwrefinenet.training.progress import Listener, StepReport
 from lwrefinenet.training.recipe import Recipe
-from lwrefinenet.training.rng import random_state, restore_random_state
 from lwrefinenet.training.run_data import RunData
 from lwrefinenet.training.run_dir import RunDir
+from lwrefinenet.training.saves import Saves
 from lwrefinenet.training.stages import Stages, learning_rate_schedule
 from lwrefinenet.training.start import samples_of
 from lwrefinenet.training.state import TrainingState
@@ -39,7 +36,7 @@ from lwrefinenet.training.validation import score_as_shipped
 class Training:
     """A run in motion; `go` is the story.
 
-    frozen: whether batch norms keep their running statistics.  pace: shortens the run where it would not end in time, or None.
+    pace: shortens the run where it would not end in time, or None.
     """
 
     recipe: Recipe
@@ -49,13 +46,11 @@ class Training:
     state: TrainingState
     meta: WeightsMeta
     step: OptimizerStep
-    frozen: bool
-    checkpoints: Checkpoints
+    saves: Saves
     listener: Listener
     stop: StopRequest
     pace: Pace | None = None
     trackers: Trackers = field(init=False)
-    saved_at: float = field(default_factory=time.monotonic)
 
     def go(self) -> None:
         """From the epoch and step of the state to the end of the recipe, or to a reason to stop."""
@@ -64,10 +59,11 @@ class Training:
         self.trackers = Trackers.start(self.processes, text, first_step=done, say=self.listener.say)
         if self.processes.is_main:
             self.run.keep_recipe(self.recipe)
-        if self.frozen:
+        if self.step.frozen:
             self.listener.say("Batch norms keep their running statistics.")
         self.listener.say(f"Learning from epoch {self.state.epoch + 1}, step {self.state.step + 1} on.")
         self.stop.learning = True
+        self._fit_to_time()
         while not self.state.finished:
             # Closed whatever happens: the processes that load pictures end with their stream.
             with closing(self._stream()) as stream:
@@ -80,7 +76,7 @@ class Training:
         stage = self.data.stages.at_epoch(self.state.epoch)
         while not self.state.finished:
             begun = time.monotonic()
-            self._learning_mode()
+            self.step.begin()
             for batch in self._awaited(islice(stream, stage.steps - self.state.step)):
                 self._learn(batch)
                 if self._pause():
@@ -89,56 +85,18 @@ class Training:
             # Of an epoch that another process began, what the state has of it.
             learning = max(learnt - begun, self.state.epoch_seconds + self.state.epoch_waiting)
             self._end_epoch()
-            fitted = self._fit_to_time(learning, ending=time.monotonic() - learnt)
-            if fitted or self.data.stages.starts_at(self.state.epoch):
+            if self.pace is not None:
+                self.pace.epoch_took(self.recipe, self.state.epoch, learning=learning, ending=time.monotonic() - learnt)
+            if self._fit_to_time() or self.data.stages.starts_at(self.state.epoch):
                 break
         return False
 
-    def restore(self) -> None:
-        """Set everything as the last usable checkpoint has it; a run that had none yet starts from its beginning."""
-        saved = self.processes.from_main(self.checkpoints.load(self.listener.say) if self.processes.is_main else None)
-        if saved is None:
-            if self.processes.is_main:
-                self.run.forget_after(0)
-            return
-        self.state.load_dict(saved["state"])
-        self.frozen = saved.get("frozen", self.frozen)
-        if self.recipe.device_batch is None:  # found by trying, and perhaps halved since
-            self.step.device_batch = min(self.step.device_batch, saved.get("device_batch", self.step.device_batch))
-        randoms = saved["random"]
-        if len(randoms) == self.processes.count:
-            restore_random_state(randoms[self.processes.number])
-        else:
-            self.listener.say(
-                f"The run had {len(randoms)} processes and has {self.processes.count} now: it goes on well, but not bit for bit."
-            )
-        before = saved.get("epochs", self.recipe.epochs)
-        if self.processes.is_main:
-            if before != self.recipe.epochs:
-                self._part_from(before, keep="best" in saved)
-            self.run.forget_after(self.state.epoch)
-            if len(best := saved.get("best", ())):
-                write_atomically(self.run.best, best.numpy().tobytes())
-        if before != self.recipe.epochs:
-            self._save_last_and_stable()  # so that no checkpoint of the other length is the last one
-
-    def _part_from(self, epochs: int, *, keep: bool) -> None:
-        """Say that the run had another length until now, and keep what came of that, if it went further than to here."""
-        self.listener.say(f"The run had {epochs} epochs and has {self.recipe.epochs} now; both learn alike up to here.")
-        for kept in self.run.set_aside(epochs) if keep else ():
-            self.listener.say(f"Of the {epochs} epochs is kept: {kept}.")
-
-    def _fit_to_time(self, learning: float, ending: float) -> bool:
-        """Whether the run got another length here, so that its closing epochs end in time; both lengths learn alike up to here.
-
-        learning, ending: seconds of the epoch that ended just now (see `Pace`).
-        """
+    def _fit_to_time(self) -> bool:
+        """Whether the run got another length here, so that its closing epochs end in time; both lengths learn alike up to here."""
         pace, recipe, done = self.pace, self.recipe, self.state.epoch
-        if pace is None or self.state.finished:
+        if pace is None or self.state.finished or self.state.step:
             return False
-        pace.epoch_took(recipe, done, learning=learning, ending=ending)
-        fitted = pace.fitted(recipe, done)
-        fitted, needed, left = self.processes.from_main((fitted, pace.needed(fitted, done), pace.left))
+        fitted, needed, left = self.processes.from_main(pace.plan(recipe, done))
         if fitted == recipe:
             return False
         if needed <= left:
@@ -160,10 +118,7 @@ class Training:
         self.state.schedule.load_state_dict(so_far)
         for group, rate in zip(self.state.optimizer.param_groups, self.state.schedule.get_last_lr(), strict=True):
             group["lr"] = rate
-        self.checkpoints = replace(self.checkpoints, epochs=recipe.epochs, open_epochs=recipe.open_epochs)
-        if self.processes.is_main:
-            self.run.keep_recipe(recipe)
-        self._save_last_and_stable()
+        self.saves.go_on_as(recipe)
 
     def _stream(self) -> Generator[Batch, None, None]:
         """The batches from here to the end of the stage."""
@@ -189,11 +144,6 @@ class Training:
             if batch is None:
                 return
             yield batch
-
-    def _learning_mode(self) -> None:
-        self.state.learner.train()
-        if self.frozen:
-            freeze_batch_norm(self.state.learner)
 
     def _learn(self, batch: Batch) -> None:
         """One optimiser step, and everything that moves with it."""
@@ -222,12 +172,12 @@ class Training:
     def _pause(self) -> bool:
         """Save when it is time or someone wants to stop; whether to stop. All processes decide alike."""
         reason = self.stop.reason
-        due = time.monotonic() - self.saved_at > 60 * self.recipe.checkpoint_minutes and self.processes.is_main
+        due = self.saves.due and self.processes.is_main
         wishes = self.processes.sum(torch.tensor([float(reason is not None), float(due)], device=self.processes.device))
         stopping, saving = (wishes > 0).tolist()
         if stopping or saving:
             require_finite(self.state)
-            self._save()
+            self.saves.save()
         if stopping:
             self._stopped(reason or "another process")
         return bool(stopping)
@@ -260,7 +210,7 @@ class Training:
             self._validate()
         elif self.data.validation is None and state.finished and self.processes.is_main:
             weights.save(self.run.best, state.shipped_model, self.meta, half=True)
-        self._save_last_and_stable()
+        self.saves.save()
 
     def _validate(self) -> None:
         """Score the weights, keep them if they are the best so far, and stop where they get no better."""
@@ -282,25 +232,6 @@ class Training:
             grid = partial(prediction_grid, trial.predictor, self.data.validation)
             self.trackers.validation(trial.evaluation, grid, step=step)
             self.listener.validated(state.epoch, trial.evaluation, best=best)
-
-    def _save_last_and_stable(self) -> None:
-        """The last checkpoint, before it the one that other lengths share if this is where they part."""
-        if (self.state.epoch, self.state.step) == (self.recipe.open_epochs, 0):
-            self._save(stable=True)
-        self._save()
-
-    def _save(self, *, stable: bool = False) -> None:
-        """stable: for runs of other lengths as well, with the best weights so far."""
-        randoms = self.processes.gather(random_state())
-        if self.processes.is_main:
-            portions = {"frozen": self.frozen, "device_batch": self.step.device_batch, "epochs": self.recipe.epochs}
-            state = {"state": self.state.to_dict(), "random": randoms, **portions}
-            if stable:
-                best = bytearray(self.run.best.read_bytes() if self.run.best.is_file() else b"")
-                state["best"] = torch.frombuffer(best, dtype=torch.uint8) if best else torch.empty(0, dtype=torch.uint8)
-            epoch, step, finished = self.state.epoch, self.state.step, self.state.finished
-            self.checkpoints.save(state, epoch=epoch, step=step, finished=finished, stable=stable)
-        self.saved_at = time.monotonic()
 
     def _names(self, batch: Batch) -> list[str]:
         """The pictures of a batch, on all devices."""

@@ -14,7 +14,7 @@ RESERVE = 1.05  # they may take longer than those
 
 @dataclass
 class Pace:
-    """Knows the clock and what epochs take; asked after each one.
+    """Knows the clock and what epochs take; asked after each one, and before the first of a resumed run.
 
     deadline: by `time.monotonic`, when the run must have ended.
     learning: seconds of the last few epochs up to their last step; those on late crops are reckoned by their pixels.
@@ -34,16 +34,17 @@ class Pace:
         else:
             self.saving = max(self.saving, ending)
 
-    def fitted(self, recipe: Recipe, done: int) -> Recipe:
-        """The recipe as long as it should be after so many epochs: as it is, or just these and the closing ones."""
-        if done >= recipe.open_epochs or self.needed(recipe.with_open_epochs(done + 1), done) <= self.left:
-            return recipe
-        return recipe.with_open_epochs(done)
+    def plan(self, recipe: Recipe, done: int) -> tuple[Recipe, float, float]:
+        """After so many epochs: the recipe as long as it should be, what the rest of it needs, and what is left, in seconds.
 
-    @property
-    def left(self) -> float:
-        """Seconds until the deadline."""
-        return self.deadline - time.monotonic()
+        The recipe is as it was, or has just these epochs and the closing ones; as it was where no epoch tells how long others take.
+        """
+        left = self.deadline - time.monotonic()
+        if not self.learning:
+            return recipe, 0.0, left
+        if done < recipe.open_epochs and self.needed(recipe.with_open_epochs(done + 1), done) > left:
+            recipe = recipe.with_open_epochs(done)
+        return recipe, self.needed(recipe, done), left
 
     def needed(self, recipe: Recipe, done: int) -> float:
         """Seconds, reckoned with reserve, for what follows these epochs to the end of the recipe."""

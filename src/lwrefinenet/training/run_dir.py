@@ -114,6 +114,15 @@ class RunDir:
         except OSError as error:
             raise cannot_write(self.metrics, error) from error
 
+    def epoch_seconds(self, device: str) -> list[float]:
+        """What its epochs took on such a device, steps and waiting, in their order; none where there is no log."""
+        if not self.metrics.is_file():
+            return []
+        lines = map(json.loads, self.metrics.read_text(encoding="utf-8").splitlines())
+        return [
+            line["seconds"] + line["waiting"] for line in lines if line.get("device") == device and "waiting" in line
+        ]
+
     def forget_after(self, epoch: int) -> None:
         """Drop the metrics of later epochs, which a resumed run will write again, and a line that was cut short."""
         if not self.metrics.is_file():

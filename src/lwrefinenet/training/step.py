@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from lwrefinenet.errors import RunError
 from lwrefinenet.training.depthwise import fast_depthwise_gradients
+from lwrefinenet.training.optim import freeze_batch_norm
 from lwrefinenet.training.processes import Processes
 from lwrefinenet.training.task_losses import TaskLosses
 from lwrefinenet.training.teacher import Teacher
@@ -25,6 +26,7 @@ class OptimizerStep:
 
     learner: as `Processes.distributed` gives it.  prepare: (N, 3, H, W) uint8 to what the network wants.
     device_batch: pictures at once; halved where they do not fit.  clip_grad_norm: 0 for none.  teacher: whose opinion counts too.
+    frozen: whether batch norms keep their running statistics.
     """
 
     processes: Processes
@@ -36,6 +38,13 @@ class OptimizerStep:
     clip_grad_norm: float
     say: Callable[[str], None]
     teacher: Teacher | None = None
+    frozen: bool = False
+
+    def begin(self) -> None:
+        """Put the learner into its learning mode, as steps expect it after the start and after each validation."""
+        self.learner.train()
+        if self.frozen:
+            freeze_batch_norm(self.learner)
 
     def __call__(self, images: Tensor, targets: Mapping[str, Tensor]) -> float:
         """Learn from this process's share of a batch, (N, 3, H, W) uint8 and its targets.  Returns the loss of the whole batch.

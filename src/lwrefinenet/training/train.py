@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lwrefinenet.errors import UsageError
+from lwrefinenet.provenance import computer
 from lwrefinenet.training.allocator import keep_freed_memory
 from lwrefinenet.training.batches import dead_workers_named
 from lwrefinenet.training.checkpoints import Checkpoints
@@ -20,6 +21,7 @@ from lwrefinenet.training.progress import Listener, Silence
 from lwrefinenet.training.recipe import Recipe
 from lwrefinenet.training.run_data import RunData, balanced_classes, cached, checked, open_data, require_labels
 from lwrefinenet.training.run_dir import RunDir, fingerprint
+from lwrefinenet.training.saves import Saves
 from lwrefinenet.training.start import (
     beside_masks,
     build_loss,
@@ -77,7 +79,9 @@ def train(
         if fit and stop.deadline is not None:
             training.pace = Pace(stop.deadline)
         if resume:
-            training.restore()
+            training.saves.restore()
+            if training.pace is not None and processes.is_main:
+                training.pace.learning.extend(run.epoch_seconds(computer(processes.device)))
         training.go()
     if run.best.exists():
         listener.say(f"Best weights so far: {run.best}. Use them: lwrefinenet predict PICTURE --weights {run.best}")
@@ -112,29 +116,21 @@ def _begin(
     device_batch = fitting_device_batch(recipe, share, state.learner, loss, teacher, meta, processes)
     if device_batch < share:
         listener.say(f"{device_batch} pictures at once on a device, {-(-share // device_batch)} times for each step.")
-    return Training(
-        recipe=recipe,
-        run=run,
-        processes=processes,
-        data=data,
-        state=state,
-        meta=meta,
-        step=OptimizerStep(
-            processes,
-            learner,
-            loss,
-            optimizer,
-            meta.preprocess,
-            device_batch,
-            recipe.clip_grad_norm,
-            listener.say,
-            teacher,
-        ),
-        frozen=freezes_batch_norm(recipe, device_batch),
-        checkpoints=Checkpoints(run.path, fingerprint(recipe), data.identity, recipe.epochs, recipe.open_epochs),
-        listener=listener,
-        stop=stop,
+    step = OptimizerStep(
+        processes,
+        learner,
+        loss,
+        optimizer,
+        meta.preprocess,
+        device_batch,
+        recipe.clip_grad_norm,
+        listener.say,
+        teacher,
+        freezes_batch_norm(recipe, device_batch),
     )
+    checkpoints = Checkpoints(run.path, fingerprint(recipe), data.identity, recipe.epochs, recipe.open_epochs)
+    saves = Saves(recipe, run, processes, state, step, checkpoints, listener)
+    return Training(recipe, run, processes, data, state, meta, step, saves, listener, stop)
 
 
 def _checked_and_balanced(recipe: Recipe, data: RunData, listener: Listener) -> Tensor | None:
