@@ -156,7 +156,7 @@ class Predictor:
         if tile:
             network = TiledNetwork(network, tile)
         if tta is not False:
-            scales = USUAL_SCALES if tta is True else tuple(tta)
+            scales = USUAL_SCALES if tta is True else tta
             network = MultiScaleNetwork(network, meta.channels, scales)
             large = MultiScaleNetwork(large, meta.channels, scales) if large else None
         return cls(network, meta, resize=resize, large=large)

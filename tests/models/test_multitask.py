@@ -114,9 +114,9 @@ def test_tasks_come_in_one_order(tasks):
     assert model.num_classes == 3
 
 
-@pytest.mark.parametrize("tasks", [["depth"], [], ["segmentation", "edges"], "depth"])
+@pytest.mark.parametrize("tasks", [["depth"], [], ["segmentation", "edges"], "depth", 3])
 def test_tasks_that_do_not_fit_are_named(tasks):
-    given = [tasks] if isinstance(tasks, str) else tasks
+    given = tasks if isinstance(tasks, list) else [tasks]
     with pytest.raises(UsageError) as caught:
         create_model("mt_lw_mobilenetv2", 3, tasks=tasks)
     assert str(caught.value) == f"tasks are {given}; expected 'segmentation', and with it any of depth, normals."

@@ -112,8 +112,8 @@ def test_a_graph_of_one_size_refuses_other_scales_in_a_sentence():
     assert multi_scale(MeanColour(size=(32, 48)), (1.0,)).logits(noise(32, 48)).shape == (1, 3, 8, 12)
 
 
-@pytest.mark.parametrize("scales", [(), (0.0,), (1.0, 5.0), (float("nan"),)])
-def test_scales_out_of_range_are_misuse(scales):
+@pytest.mark.parametrize("scales", [(), (0.0,), (1.0, 5.0), (float("nan"),), 1.0, None, "0.5", ("1",)])
+def test_scales_out_of_range_or_of_another_kind_are_misuse(scales):
     with pytest.raises(UsageError, match="expected one or more numbers from 0.1 to 4"):
         multi_scale(MeanColour(), scales)
 

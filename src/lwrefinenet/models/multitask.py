@@ -47,7 +47,7 @@ class MultiTaskRefineNet(RefineNet):
 
 def canonical_tasks(tasks: Iterable[str]) -> tuple[str, ...]:
     """The tasks in the order of TASKS; UsageError for an unknown one, or where segmentation is not among them."""
-    given = [tasks] if isinstance(tasks, str) else list(tasks)
+    given = list(tasks) if isinstance(tasks, Iterable) and not isinstance(tasks, str) else [tasks]
     if "segmentation" not in given or not set(given) <= set(TASKS):
         raise UsageError(f"tasks are {given}; expected 'segmentation', and with it any of {', '.join(TASKS[1:])}.")
     return tuple(task for task in TASKS if task in given)

@@ -1,7 +1,7 @@
 """Multi-scale testing: a picture is seen at several sizes, each with its mirror image, and what was seen is averaged."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +26,7 @@ class MultiScaleNetwork:
     """
 
     def __init__(self, network: Network, channels: Channels, scales: Sequence[float] = USUAL_SCALES) -> None:
-        if not scales or not all(SMALLEST <= scale <= LARGEST for scale in scales):
-            raise UsageError(f"scales are {list(scales)}; expected one or more numbers from {SMALLEST} to {LARGEST:g}.")
+        scales = _checked(scales)
         if network.size is not None and set(scales) != {1.0}:
             height, width = network.size
             raise UsageError(
@@ -36,7 +35,7 @@ class MultiScaleNetwork:
             )
         self.network = network
         self.channels = channels
-        self.scales = tuple(scales)
+        self.scales = scales
         self.size = network.size
         self.device = network.device
         self.views = f"scales {' '.join(f'{scale:g}' for scale in scales)}, with flip"
@@ -79,6 +78,15 @@ class MultiScaleNetwork:
             sign = torch.tensor([-1.0 if mirrored else 1.0, 1.0, 1.0], device=results.device)
             seen["normals"] = F.normalize(by_task["normals"], dim=1) * sign[:, None, None]
         return seen
+
+
+def _checked(scales: object) -> tuple[float, ...]:
+    given = tuple(scales) if isinstance(scales, Iterable) else ()
+    if not given or not all(isinstance(scale, int | float) and SMALLEST <= scale <= LARGEST for scale in given):
+        raise UsageError(
+            f"scales are {scales!r}; expected one or more numbers from {SMALLEST} to {LARGEST:g}, in a list."
+        )
+    return given
 
 
 def resized(images: Tensor, scale: float) -> Tensor:
