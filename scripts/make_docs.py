@@ -7,7 +7,7 @@ import json
 import tomllib
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from pages import with_table
 
@@ -51,7 +51,7 @@ def recipe_page() -> str:
 
 
 def _kind(kind: object) -> str:
-    text = str(getattr(kind, "__name__", kind)).replace(" | None", "")
+    text = str(kind if get_args(kind) else getattr(kind, "__name__", kind)).replace(" | None", "")
     if text.startswith("tuple"):
         return "list of texts" if "str" in text else "list of numbers"
     return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}[text]

@@ -31,7 +31,7 @@ class Recipe:
 
     model: str = field(metadata={"about": "network name, see `lwrefinenet models`"})
     epochs: int = field(metadata={"about": "passes over the training pictures, all stages together"})
-    backbone: str | None = _about('timm backbone, for model "rf_lw" only', None)
+    backbone: str | None = _about('timm backbone, for models "rf_lw" and "mt_lw" only', None)
     decoder_channels: int | None = _about("width of the decoder, where the network leaves it open", None)
     decoder_links: int | None = _about(
         "pools in each of the decoder's chains, where the network leaves them open", None
