@@ -22,6 +22,7 @@ safetensors and accelerate, and neither typer nor rich. The exit code is 1 where
 import argparse
 import json
 import math
+import signal
 import subprocess
 import sys
 import threading
@@ -143,8 +144,12 @@ def work_through(runs: dict[str, Run], arguments: argparse.Namespace) -> dict[st
     """What became of each run: finished, stopped, failed or waiting."""
     arguments.output.mkdir(parents=True, exist_ok=True)
     queue = Queue(runs, arguments)
-    with ThreadPoolExecutor(arguments.together) as pool:
-        list(pool.map(queue.work, [name for name, state in queue.states.items() if state == "waiting"]))
+    before = signal.signal(signal.SIGTERM, queue.stop)
+    try:
+        with ThreadPoolExecutor(arguments.together) as pool:
+            list(pool.map(queue.work, [name for name, state in queue.states.items() if state == "waiting"]))
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print("; ".join(f"{name}: {state}" for name, state in queue.states.items()))
     return queue.states
 
@@ -159,18 +164,30 @@ class Queue:
         rounds = math.ceil(list(self.states.values()).count("waiting") / arguments.together)
         self.share = 60 * arguments.minutes / max(1, rounds) if arguments.fit else math.inf
         self.lock = threading.Lock()
+        self.children: set[subprocess.Popen[bytes]] = set()
+        self.stopped = False
         self._write_down()
 
     def work(self, name: str) -> None:
         """Train one run in a process of its own, unless no time is left."""
         limit = self._limit()
-        if limit is not None and limit <= FEWEST_SECONDS:
+        if self.stopped or (limit is not None and limit <= FEWEST_SECONDS):
             return
         print(f"== {name}", flush=True)
-        done = subprocess.run(_command(name, self.arguments, limit))
+        with begun(_command(name, self.arguments, limit)) as child:
+            self.children.add(child)
+            if self.stopped:
+                child.terminate()
+        self.children.discard(child)
         with self.lock:
-            self.states[name] = "failed" if done.returncode else "finished" if self._finished(name) else "stopped"
+            self.states[name] = "failed" if child.returncode else "finished" if self._finished(name) else "stopped"
             self._write_down()
+
+    def stop(self, *_: object) -> None:
+        """Let each run in hand save and stop, and begin no other; for SIGTERM, of which the runs' processes are not told."""
+        self.stopped = True
+        for child in tuple(self.children):
+            child.terminate()
 
     def _limit(self) -> float | None:
         """Seconds for a run that begins now: all that are left, or, to be fitted, its even share of them."""
@@ -180,7 +197,16 @@ class Queue:
         return self.runs[name].finished(self.arguments.output / name, fit=self.arguments.fit)
 
     def _write_down(self) -> None:
-        write_atomically(self.arguments.output / "queue.json", (json.dumps(self.states, indent=2) + "\n").encode())
+        """For who looks; the runs go on where it cannot be written."""
+        try:
+            write_atomically(self.arguments.output / "queue.json", (json.dumps(self.states, indent=2) + "\n").encode())
+        except LwRefineNetError as error:
+            print(f"warning: {error}", file=sys.stderr, flush=True)
+
+
+def begun(command: list[Any]) -> subprocess.Popen[bytes]:
+    """The process of one run."""
+    return subprocess.Popen(command)
 
 
 def _command(name: str, arguments: argparse.Namespace, limit: float | None) -> list[Any]:

@@ -158,7 +158,7 @@ class Predictor:
         if tta is not False:
             scales = USUAL_SCALES if tta is True else tta
             network = MultiScaleNetwork(network, meta.channels, scales)
-            large = MultiScaleNetwork(large, meta.channels, scales) if large else None
+            large = MultiScaleNetwork(large, meta.channels, network.scales) if large else None
         return cls(network, meta, resize=resize, large=large)
 
     @classmethod

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tf
 
+from lwrefinenet.data.dataset import Labelled
 from lwrefinenet.data.transforms import TrainTransform, jitter_colors
 
 
@@ -186,3 +187,13 @@ def test_scales_are_drawn_log_uniformly_or_uniformly():
 def test_the_shorter_side_of_a_scaled_picture_has_a_least_length():
     assert widths(scale_range=(0.5, 0.5)) == pytest.approx(np.full(200, 0.5), abs=0.05)
     assert widths(scale_range=(0.5, 0.5), short_side=300) == pytest.approx(np.full(200, 1.5), abs=0.05)
+
+
+def test_masks_that_shrink_take_the_middle_of_what_becomes_a_pixel():
+    """Not its first corner, which would put them half a pixel beside the picture."""
+    values = np.arange(60 * 90).reshape(60, 90) % 251
+    pixels, mask = np.zeros((60, 90, 3), np.uint8), values.astype(np.uint8)
+    shrunk = transform(crop_size=(20, 30), scale_range=(1 / 3, 1 / 3), flip=0.0)
+    _, targets = shrunk.of(Labelled(pixels, mask, depth=values.astype(np.float32)))
+    assert np.array_equal(targets["segmentation"].numpy(), values[1::3, 1::3])
+    assert np.allclose(targets["depth"].numpy(), 3 * values[1::3, 1::3])

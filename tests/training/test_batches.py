@@ -132,3 +132,13 @@ def test_a_worker_that_dies_is_said_in_one_sentence(tmp_path):
     )
     expected = r"a process that loads pictures died .*--resume --set workers=0, or give it more\."
     assert re.fullmatch(expected, done.stdout.strip()), done.stdout + done.stderr
+
+
+def test_loading_pictures_leaves_the_generator_of_a_gpu_alone(dataset, monkeypatch):
+    """There the network draws its own numbers, and goes on with them whoever loads the pictures."""
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    samples = AugmentedSamples(dataset, TRANSFORM, seed=0)
+    before = torch.get_rng_state()
+    image, _, _ = samples[0, 1]
+    assert torch.equal(samples[0, 1][0], image) and torch.equal(torch.get_rng_state(), before) and not seeded

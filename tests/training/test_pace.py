@@ -73,6 +73,18 @@ def test_a_validation_that_was_not_seen_yet_is_reckoned_like_an_epoch(clock):
     assert lengths(clock, rare, limit=50 + 10 + RESERVE * (5 + 1) * 10 - 1, learning=[10]) == [1 + 4]
 
 
+def test_what_the_log_says_counts_until_an_epoch_has_ended_and_its_quickest_of_late(clock):
+    pace = Pace(deadline=clock[0] + RESERVE * 5 * 20 + 1)
+    pace.remember([])
+    assert pace.plan(recipe(), 8)[0].epochs == 500
+    pace.remember([5, 20, 90, 20])
+    assert pace.plan(recipe(), 8)[0].epochs == 500
+    clock[0] += 2
+    assert pace.plan(recipe(), 8)[0].epochs == 8 + 4
+    pace.epoch_took(recipe(), 9, learning=10, ending=0)
+    assert pace.plan(recipe(), 9)[0].epochs == 500
+
+
 def test_the_length_of_the_recipe_is_never_exceeded(clock):
     assert set(lengths(clock, recipe(epochs=6), limit=10_000, learning=[10] * 6)) == {6}
 

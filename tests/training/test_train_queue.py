@@ -68,12 +68,48 @@ def test_runs_are_trained_at_once_where_it_is_asked_for(script, tmp_path, recipe
     def begin(command):
         both.wait()
         commands.append(list(map(str, command)))
-        return subprocess.CompletedProcess(command, returncode=0)
+        return subprocess.Popen([sys.executable, "-c", ""])
 
-    monkeypatch.setattr(script.subprocess, "run", begin)
+    monkeypatch.setattr(script, "begun", begin)
     assert script.work_through(script.read_queue(queue), arguments) == dict.fromkeys(names, "stopped")
     assert {command[command.index("--only") + 1] for command in commands} == set(names)
     assert all("--fit" in command and 24 < float(command[command.index("--minutes") + 1]) <= 25 for command in commands)
+
+
+def test_a_queue_that_is_told_to_end_stops_its_runs_and_begins_no_other(tmp_path, recipe):
+    """What they have learnt is there to go on from."""
+    data = write_shapes(tmp_path / "blocks")
+    names = ("first", "second")
+    queue = written(
+        tmp_path, *(RUN.format(name=name, recipe=recipe, data=data) + 'set = ["epochs=100000"]\n' for name in names)
+    )
+    command = [
+        sys.executable,
+        ROOT / "scripts" / "train_queue.py",
+        queue,
+        "--output",
+        tmp_path / "runs",
+        "--device",
+        "cpu",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as working:
+        for line in working.stdout:
+            if line.startswith("first: Learning from epoch"):
+                break
+        working.terminate()
+        rest = working.stdout.read()
+    assert "first: Stopped by signal SIGTERM; go on with --resume." in rest
+    assert rest.splitlines()[-1] == "first: stopped; second: waiting" and working.returncode == 0
+    assert (tmp_path / "runs" / "first" / "last" / "checkpoint.pt").is_file()
+
+
+def test_a_queue_goes_on_where_its_state_cannot_be_written(script, tmp_path, recipe, capsys):
+    (tmp_path / "queue.json").mkdir()
+    queue = written(tmp_path, RUN.format(name="plain", recipe=recipe, data="nowhere"))
+    script.Queue(
+        script.read_queue(queue), script.argparse.Namespace(output=tmp_path, minutes=None, fit=False, together=1)
+    )
+    assert "queue.json" in capsys.readouterr().err
 
 
 def test_a_run_of_the_queue_is_fitted_to_its_time(script, tmp_path, recipe, monkeypatch):

@@ -52,11 +52,12 @@ class TrainTransform:
         segmentation: int64 (h, w).  depth: float32 (h, w) metres, divided by the scale over the usual one: what is shown larger
         is nearer.  normals: float32 (3, h, w), their first component negated in a mirror image.  Both are 0 where unknown.
         """
-        maps = {"segmentation": tv_tensors.Mask(torch.from_numpy(labelled.mask)[None])}
+        # No tv_tensors.Mask: torchvision before 0.29 resizes these by NEAREST whatever it is told, half a pixel beside the picture.
+        maps = {"segmentation": torch.from_numpy(labelled.mask)[None]}
         if labelled.depth is not None:
-            maps["depth"] = tv_tensors.Mask(torch.from_numpy(labelled.depth)[None])
+            maps["depth"] = torch.from_numpy(labelled.depth)[None]
         if labelled.normals is not None:
-            maps["normals"] = tv_tensors.Mask(torch.from_numpy(labelled.normals).permute(2, 0, 1))
+            maps["normals"] = torch.from_numpy(labelled.normals).permute(2, 0, 1)
         image = tv_tensors.Image(torch.from_numpy(labelled.pixels).permute(2, 0, 1))
         image, maps = self._scale_and_crop(image, maps, self._pixel_of_a_class(labelled.mask))
         if torch.rand(()).item() < self.flip:
@@ -69,11 +70,10 @@ class TrainTransform:
             pixels = tf.gaussian_blur(pixels, [7, 7], [low + (high - low) * torch.rand(()).item()])
         if self.color_jitter:
             pixels = jitter_colors(pixels, self.color_jitter)
-        targets = {task: values.as_subclass(Tensor) for task, values in maps.items()}
-        targets["segmentation"] = targets["segmentation"][0].long()
-        if "depth" in targets:
-            targets["depth"] = targets["depth"][0]
-        return pixels, targets
+        maps["segmentation"] = maps["segmentation"][0].long()
+        if "depth" in maps:
+            maps["depth"] = maps["depth"][0]
+        return pixels, maps
 
     def _pixel_of_a_class(self, mask: np.ndarray) -> tuple[int, int] | None:
         """A pixel that the crop is to hold, (row, column), or None for a crop from anywhere."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
@@ -82,11 +83,11 @@ class MultiScaleNetwork:
 
 def _checked(scales: object) -> tuple[float, ...]:
     given = tuple(scales) if isinstance(scales, Iterable) else ()
-    if not given or not all(isinstance(scale, int | float) and SMALLEST <= scale <= LARGEST for scale in given):
+    if not given or not all(isinstance(scale, Real) and SMALLEST <= float(scale) <= LARGEST for scale in given):
         raise UsageError(
             f"scales are {scales!r}; expected one or more numbers from {SMALLEST} to {LARGEST:g}, in a list."
         )
-    return given
+    return tuple(map(float, given))
 
 
 def resized(images: Tensor, scale: float) -> Tensor:

@@ -48,7 +48,7 @@ class AugmentedSamples(Dataset[tuple[Tensor, dict[str, Tensor], int]]):
         labelled = self.pictures.labelled(index, self.tasks)
         transform = self.transform if self.late is None or epoch < self.late_from else self.late
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_mixed(self.seed, epoch, index))
+            torch.default_generator.manual_seed(_mixed(self.seed, epoch, index))  # a GPU's is the network's
             image, targets = transform.of(labelled)
         for task in self.tasks:
             if task not in targets:

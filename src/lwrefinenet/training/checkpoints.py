@@ -80,10 +80,10 @@ class Checkpoints:
         else:
             replace_folder(self.last, files, former=self.previous)
 
-    def manifest(self) -> dict[str, Any]:
-        """What the last checkpoint says of itself: epoch, step, finished, epochs and more; empty where there is none to read."""
+    def manifest(self, folder: Path | None = None) -> dict[str, Any]:
+        """What a checkpoint (the last) says of itself: epoch, step, finished, epochs and more; empty if none can be read."""
         try:
-            manifest: dict[str, Any] = json.loads((self.last / MANIFEST).read_text(encoding="utf-8"))
+            manifest: dict[str, Any] = json.loads(((folder or self.last) / MANIFEST).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return manifest

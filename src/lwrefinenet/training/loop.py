@@ -75,17 +75,16 @@ class Training:
         """From here to the end of the stage; whether someone wants to stop."""
         stage = self.data.stages.at_epoch(self.state.epoch)
         while not self.state.finished:
-            begun = time.monotonic()
+            begun, first_step = time.monotonic(), self.state.step
             self.step.begin()
             for batch in self._awaited(islice(stream, stage.steps - self.state.step)):
                 self._learn(batch)
                 if self._pause():
                     return True
             learnt = time.monotonic()
-            # Of an epoch that another process began, what the state has of it.
-            learning = max(learnt - begun, self.state.epoch_seconds + self.state.epoch_waiting)
             self._end_epoch()
-            if self.pace is not None:
+            if self.pace is not None and first_step <= stage.steps / 2:  # else another process learnt most of it
+                learning = (learnt - begun) * stage.steps / (stage.steps - first_step)
                 self.pace.epoch_took(self.recipe, self.state.epoch, learning=learning, ending=time.monotonic() - learnt)
             if self._fit_to_time() or self.data.stages.starts_at(self.state.epoch):
                 break

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from lwrefinenet.errors import RecipeError
@@ -18,16 +18,30 @@ class Pace:
 
     deadline: by `time.monotonic`, when the run must have ended.
     learning: seconds of the last few epochs up to their last step; those on late crops are reckoned by their pixels.
+    remembered: whether these are of the run's log instead.
     saving, validating: seconds of the slowest checkpoint, and of the slowest validation with its checkpoint, None before the first.
     """
 
     deadline: float
     learning: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    remembered: bool = False
     saving: float = 0.0
     validating: float | None = None
 
+    def remember(self, logged: Sequence[float]) -> None:
+        """What epochs took before the run was resumed, until one of this process has ended.
+
+        The quickest of the last few counts, as others may have been trained beside them: a run that has begun to close stays so.
+        """
+        if logged:
+            self.learning.append(min(logged[-RECENT:]))
+            self.remembered = True
+
     def epoch_took(self, recipe: Recipe, done: int, *, learning: float, ending: float) -> None:
         """Note the epoch that ended just now, the `done`-th of the run.  ending: seconds for validation and checkpoint."""
+        if self.remembered:
+            self.learning.clear()
+            self.remembered = False
         self.learning.append(learning)
         if recipe.validates_after(done):
             self.validating = max(self.validating or 0.0, ending)

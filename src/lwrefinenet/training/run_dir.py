@@ -58,7 +58,8 @@ class RunDir:
         if not self.recipe.is_file():
             return recipe
         fitted = Recipe.from_toml(self.recipe)
-        manifest = Checkpoints(self.path, "", []).manifest()
+        checkpoints = Checkpoints(self.path, "", [])
+        manifest = checkpoints.manifest() or checkpoints.manifest(checkpoints.previous)
         closing = fitted.epochs < recipe.epochs and manifest.get("epochs") == fitted.epochs
         unfinished = not manifest.get("finished") and manifest.get("epoch", 0) >= fitted.open_epochs
         return replace(recipe, epochs=fitted.epochs) if closing and unfinished else recipe

@@ -81,7 +81,7 @@ def train(
         if resume:
             training.saves.restore()
             if training.pace is not None and processes.is_main:
-                training.pace.learning.extend(run.epoch_seconds(computer(processes.device)))
+                training.pace.remember(run.epoch_seconds(computer(processes.device)))
         training.go()
     if run.best.exists():
         listener.say(f"Best weights so far: {run.best}. Use them: lwrefinenet predict PICTURE --weights {run.best}")
