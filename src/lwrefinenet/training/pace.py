@@ -4,11 +4,12 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 from lwrefinenet.errors import RecipeError
 from lwrefinenet.training.recipe import Recipe
 
-RECENT = 3  # epochs, of which the slowest tells how long the next ones take
+RECENT = 5  # epochs, whose median tells how long the next ones take: one that other work slowed decides nothing
 RESERVE = 1.05  # they may take longer than those
 
 
@@ -64,11 +65,11 @@ class Pace:
         """Seconds, reckoned with reserve, for what follows these epochs to the end of the recipe."""
         late = recipe.late_epochs * _pixels(recipe.late_crop_size or recipe.crop_size) / _pixels(recipe.crop_size)
         alike = recipe.epochs - done - recipe.late_epochs + late  # in epochs like those so far
-        slowest = max(self.learning)
+        usual = median(self.learning)
         validations = sum(map(recipe.validates_after, range(done + 1, recipe.epochs + 1)))
-        validating = slowest if self.validating is None else self.validating
+        validating = usual if self.validating is None else self.validating
         saves = recipe.epochs - done - validations
-        return RESERVE * (alike * slowest + validations * validating + saves * self.saving)
+        return RESERVE * (alike * usual + validations * validating + saves * self.saving)
 
 
 def require_fittable(recipes: Iterable[Recipe]) -> None:
