@@ -102,3 +102,13 @@ def test_several_sets_as_one_are_cached_as_one(dataset):
     cached = kept_in_memory(both)
     assert len(cached) == 12
     assert np.array_equal(cached[7][1], dataset[1][1])
+
+
+def test_files_that_the_system_keeps_in_memory_are_free_for_arrays(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "CONTROL_GROUP", tmp_path)
+    assert cache._free_in_container() is None
+    for name, text in (("max", "1000"), ("current", "900"), ("stat", "anon 300\ninactive_file 500\nactive_file 50\n")):
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert cache._free_in_container() == 1000 - 900 + 550
+    (tmp_path / "memory.max").write_text("max\n")
+    assert cache._free_in_container() is None

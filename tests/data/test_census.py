@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from lwrefinenet.data import census as census_module
+from lwrefinenet.data import facts_cache
 from lwrefinenet.data.census import census_of
 from lwrefinenet.data.dataset import ConcatenatedDataset, Sample, SegmentationDataset
 from lwrefinenet.data.facts import mask_facts, picture_facts
@@ -109,6 +110,7 @@ def test_a_mask_that_lies_inside_another_file_is_kept_by_that_files_state(tmp_pa
 
 
 def test_the_second_census_reads_no_file(tmp_path, reads, monkeypatch):
+    monkeypatch.setattr(facts_cache, "UNSETTLED", 0)  # as if the files were older than they are
     dataset = folder_dataset(write(tmp_path), "train")
     first = census_of(dataset)
     assert sorted(reads) == ["0.png", "0.png", "1.png", "1.png"]
@@ -150,6 +152,32 @@ def test_a_file_written_just_now_is_looked_at_again_even_with_an_equal_time_stam
     assert path.stat().st_size == before.st_size
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert census_of(dataset).pixels.tolist() == [0, 8, 6]
+
+
+def test_a_mask_of_equal_size_unpacked_over_another_is_read_though_both_have_the_time_stamp_of_the_pack(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(facts_cache, "UNSETTLED", 0)
+    dataset = folder_dataset(write(tmp_path), "train")
+    path = tmp_path / "masks" / "train" / "0.png"
+    os.utime(path, (0, 0))
+    census_of(dataset)
+    size = path.stat().st_size
+    Image.fromarray(np.array([[2, 2, 2, 1], [2, 2, 2, 1]], np.uint8)).save(path)
+    os.utime(path, (0, 0))
+    assert path.stat().st_size == size
+    assert census_of(dataset).pixels.tolist() == [0, 8, 6]
+
+
+def test_another_ignore_index_is_known_of_splits_without_masks(tmp_path):
+    root = write(tmp_path)
+    (root / "masks").rename(root / "depth")
+    with (root / "dataset.toml").open("a") as file:
+        file.write("depth_scale = 0.001\n")
+    assert not any(pair.unknown for pair in census_of(folder_dataset(root, "train")).pairs)
+    with (root / "dataset.toml").open("a") as file:
+        file.write("ignore_index = 254\n")
+    assert not any(pair.unknown for pair in census_of(folder_dataset(root, "train")).pairs)
 
 
 def test_an_unreadable_cache_is_built_anew(tmp_path, monkeypatch):

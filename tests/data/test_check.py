@@ -262,7 +262,113 @@ def test_a_picture_in_train_and_val_is_told(root):
     found, text = finding(root, "the same pictures in train and val", "warning")
     assert found.files == (root / "images" / "train" / "003.png",)
     assert "003.png of train is byte for byte 001.png of val" in text
-    assert f"rm {root}/images/train/003.png {root}/masks/train/003.png" in text
+    subprocess.run(text.partition("out of train: ")[2], shell=True, check=True)
+    assert not check_folder(root).findings and not (root / "masks" / "train" / "003.png").exists()
+
+
+def test_a_picture_in_two_lists_is_told(root):
+    for split in ("train", "val"):
+        (root / f"{split}.txt").write_text("".join(f"{split}/{n:03}.png\n" for n in range(2)))
+    (root / "val.txt").write_text((root / "val.txt").read_text() + "train/001.png\n")
+    for name in ("images", "masks"):
+        (root / name).rename(root / "old")
+        (root / name).mkdir()
+        for split in ("train", "val"):
+            (root / "old" / split).rename(root / name / f"of_{split}")
+        (root / "old").rmdir()
+    for split in ("train", "val"):
+        names = root / f"{split}.txt"
+        names.write_text(names.read_text().replace("train/", "of_train/").replace("val/", "of_val/"))
+    found, text = finding(root, "the same pictures in train and val", "warning")
+    assert found.files == (root / "images" / "of_train" / "001.png",)
+    assert text.rstrip(".").endswith(f"Take them out of {root / 'train.txt'}")
+
+
+def test_pairs_that_are_put_aside_stay_whole_and_lie_apart(root, tmp_path):
+    """Pictures and masks are both PNGs of one name here, in two splits; four pairs are more than a command writes out."""
+    for split, number in (("train", 0), ("train", 1), ("train", 2), ("train", 3), ("val", 0)):
+        path = root / "images" / split / f"{number:03}.png"
+        path.write_bytes(path.read_bytes()[:-40])
+    text = finding(root, "damaged pictures")[1]
+    (tmp_path / "at").mkdir()
+    subprocess.run(text.partition("take the pairs out: ")[2], shell=True, check=True, cwd=tmp_path / "at")
+    aside = {str(path.relative_to(tmp_path / "at" / "aside")) for path in (tmp_path / "at").rglob("*.png")}
+    pairs = {path.removeprefix("images/") for path in aside if path.startswith("images/")}
+    assert "val/000.png" in pairs and len(pairs) >= 4
+    assert aside == {f"{folder}/{pair}" for folder in ("images", "masks") for pair in pairs}
+
+
+def test_depth_without_masks_is_a_sound_split(root):
+    """As docs/tasks.md describes it."""
+    for path in (root / "masks" / "train").iterdir():
+        target = root / "depth" / "train" / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", Image.open(path).size, 7).save(target)
+        path.unlink()
+    (root / "masks" / "train").rmdir()
+    describe(root, "depth_scale = 0.1\n")
+    assert not check_folder(root).errors
+    (root / "depth" / "train" / "002.png").unlink()
+    assert "has neither mask nor depth" in finding(root, "depth that cannot be read")[1]
+
+
+@pytest.mark.parametrize("count", [3, 20])
+def test_masks_beside_numbers_without_zeros_are_those_of_their_pictures(tmp_path, count):
+    """10_mask begins with 1, and is no mask of it."""
+    for folder in ("images", "masks"):
+        (tmp_path / folder / "train").mkdir(parents=True)
+    for number in range(1, count + 1):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "images" / "train" / f"{number}.png")
+        Image.new("L", (8, 8), number % 2).save(tmp_path / "masks" / "train" / f"{number}_mask.png")
+    (tmp_path / "dataset.toml").write_text('class_names = ["even", "odd"]\n')
+    kinds = {found.kind for found in check_folder(tmp_path).findings}
+    assert kinds & {"masks under another name", "pictures without masks", "masks without pictures"} == {
+        "masks under another name"
+    }
+    command = finding(tmp_path, "masks under another name")[1].partition("Run: ")[2]
+    subprocess.run(["bash", "-c", command], check=True)
+    samples = folder_dataset(tmp_path, "train")
+    assert all(samples[n][1].max() == samples[n][0].max() % 2 for n in range(count))
+
+
+def test_an_instance_number_is_cut_off_only_where_every_class_has_one(root):
+    redraw(root, lambda mask: np.choose(mask, [0, 1000, 2001]).astype(np.uint16))
+    assert "// 1000" in finding(root, "16-bit masks")[1]
+    redraw(
+        root, lambda mask: np.where(mask == 2001, 26001, mask // 1000 * 7).astype(np.uint16)
+    )  # 7 is Cityscapes' road
+    assert "// 1000" not in finding(root, "16-bit masks")[1]
+
+
+@pytest.mark.parametrize("missing", [0, 4, None])
+def test_advice_on_class_names_holds_beside_a_palette(root, missing):
+    """Such as `data convert` writes: one name too few at the start, at the end, or one too many."""
+    names = 'class_names = ["nothing", "square", "disc"]'
+    describe(root, STATED)
+    if missing is None:
+        description = (root / "dataset.toml").read_text().replace(names, names.replace("]", ', "ring"]'))
+        (root / "dataset.toml").write_text(description.replace("[128, 0, 0]", "[128, 0, 0], [1, 2, 3]"))
+        text = finding(root, "classes that never occur", "warning")[1]
+    else:
+        redraw(root, lambda mask: (mask + 1 if missing == 0 else np.where(mask == 0, 4, mask)).astype(np.uint8))
+        text = finding(root, "unknown class ids")[1]
+    lines = re.search(r"(class_names = \[.*?\]) and (palette = \[\[.*?\]\])", text)
+    (root / "dataset.toml").write_text(f"{lines[1]}\n{lines[2]}\n")
+    assert not check_folder(root).errors
+
+
+def test_a_colour_that_no_class_has_is_not_made_one(root):
+    """A few coloured masks among index masks, with some pixels of another colour."""
+    describe(root, STATED)
+    path = root / "masks" / "train" / "001.png"
+    coloured = PALETTE[np.array(Image.open(path))]
+    before = np.array(Image.open(path))
+    coloured[0, :2] = (9, 9, 9)
+    Image.fromarray(coloured).save(path)
+    command = finding(root, "RGB-coloured masks")[1].partition("Run: ")[2]
+    subprocess.run(command, shell=True, check=True)
+    before[0, :2] = 255
+    assert np.array_equal(np.array(Image.open(path)), before)
 
 
 def test_masks_of_ignore_only_are_told(root):

@@ -102,6 +102,21 @@ def test_the_colours_of_a_known_set_are_proposed_under_its_names(tmp_path):
     assert "class_0" in proposed_colours(dict.fromkeys(CAMVID.palette[:9], 5) | {(1, 2, 3): 5})
 
 
+def test_black_and_white_beside_a_known_set_are_one_line_that_can_be_read(tmp_path):
+    proposal = proposed_colours(dict.fromkeys(CAMVID.palette[:9], 5) | {(0, 0, 0): 5, (255, 255, 255): 5})
+    table = read_colours(colours_file(tmp_path, proposal))
+    assert table.meanings[0, 0, 0] == table.meanings[255, 255, 255] == 255
+
+
+def test_test_pictures_without_masks_are_left_out(tmp_path):
+    source = write_source(tmp_path / "s", {"train/a": [[0, 255]], "val/b": [[255, 0]]}, size=(1, 2))
+    picture_file(source / "images" / "test" / "c.png", (1, 2))
+    assert {item.stem for item in read_binary(source).items} == {"a", "b"}
+    (source / "masks" / "test").mkdir()
+    with pytest.raises(DataError, match="has no mask"):
+        read_binary(source)
+
+
 def test_masks_with_countless_colours_are_said_to_be_blurred():
     proposal = proposed_colours({(n, 0, 0): 200 - n for n in range(50)})
     assert "and 10 more colours on 17.72 % of the pixels" in proposal

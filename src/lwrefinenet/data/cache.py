@@ -16,6 +16,8 @@ from lwrefinenet.labels import LabelSet
 FEW = 16  # pictures that tell how large the rest will be
 SPARED = 0.1  # share of the free memory that is left to the rest of the training
 
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+
 
 @dataclass(frozen=True, eq=False)
 class CachedPictures:
@@ -125,10 +127,12 @@ def _free_on_machine() -> int | None:
 
 
 def _free_in_container() -> int | None:
-    """By the limit of control group 2, where there is one."""
-    folder = Path("/sys/fs/cgroup")
+    """By the limit of control group 2, where there is one; files that the system keeps in memory give way to arrays."""
     try:
-        return int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())
+        used = int((CONTROL_GROUP / "memory.current").read_text())
+        parts = dict(line.split() for line in (CONTROL_GROUP / "memory.stat").read_text().splitlines())
+        files = int(parts.get("inactive_file", 0)) + int(parts.get("active_file", 0))
+        return int((CONTROL_GROUP / "memory.max").read_text()) - max(0, used - files)
     except (OSError, ValueError):  # no such group, or "max": no limit
         return None
 

@@ -183,7 +183,8 @@ def _cache_name(part: SegmentationDataset) -> str:
     """One file per split, folder and way of reading; a new version of the package may read in another way."""
     files = {os.path.abspath(path.parent) for sample in part.samples for path in (sample.image, sample.mask)}  # noqa: PTH100
     reading = getattr(part.decode, "__qualname__", type(part.decode).__qualname__)
-    return "\n".join((os.path.commonpath(files), part.name, part.split, reading, provenance.package_version()))
+    ignored = str(part.labels.ignore_index)  # what stands for masks that are not there
+    return "\n".join((os.path.commonpath(files), part.name, part.split, reading, ignored, provenance.package_version()))
 
 
 def _pair(

@@ -318,7 +318,11 @@ def paired_by_stem(images: Path, masks: Path, *, or_list: Path | None = None) ->
             raise DataError(
                 f"{folder}: no such folder; pictures are expected in {images} and masks in {masks}{instead}."
             )
-    pictures = sorted(path for path in images.iterdir() if path.suffix.lower() in READABLE_SUFFIXES)
+    pictures = sorted(
+        path
+        for path in images.iterdir()
+        if path.suffix.lower() in READABLE_SUFFIXES and not path.name.startswith(".")  # macOS leaves ._NAME.jpg
+    )
     samples = tuple(Sample(path, masks / f"{path.stem}.png") for path in pictures)
     if not samples:
         raise DataError(f"{images}: holds no picture ({', '.join(READABLE_SUFFIXES)}).")

@@ -45,12 +45,15 @@ class FactsCache:
             stat, is_file = _stamp(path)
             size, changed, sha256 = self.known_stamps.get(name, (-1, -1, ""))
             key = f"{kind.__name__} {sha256}"
-            if (size, changed) != (stat.st_size, stat.st_mtime_ns) or key not in self.known_facts:
-                settled = time.time_ns() - stat.st_mtime_ns > UNSETTLED
+            since = max(
+                stat.st_mtime_ns, stat.st_ctime_ns
+            )  # unpacking and copying set the first back, nothing the second
+            if (size, changed) != (stat.st_size, since) or key not in self.known_facts:
+                settled = time.time_ns() - since > UNSETTLED
                 content = path.read_bytes() if is_file else f"{name} {stat.st_size} {stat.st_mtime_ns}".encode()
                 sha256 = sha256_of(content)
                 key = f"{kind.__name__} {sha256}"
-                changed = stat.st_mtime_ns if settled else -1
+                changed = since if settled else -1
         except OSError as error:
             return kind(fault=f"cannot be opened ({error.strerror}); check the name and the permissions.")
         found = self.known_facts.get(key) or self.facts.get(key)

@@ -85,9 +85,12 @@ def proposed_colours(counts: dict[Colour, int]) -> str:
         ranked = sorted(counts, key=lambda colour: (-counts[colour], colour))
         named = {colour: f"class_{number}" for number, colour in enumerate(ranked[:LISTED])}
     rest = [] if len(counts) > LISTED else sorted(set(counts) - set(named))
-    for colour, name in (*named.items(), *((colour, IGNORE) for colour in rest)):
+    for colour, name in named.items():
         key = name if name.isidentifier() and name.isascii() else json.dumps(name)
         lines.append(f"{key} = {list(colour)}  # {shares.get(colour, 'not found')}")
+    if rest:  # one line, as a table has each name once
+        colours = list(rest[0]) if len(rest) == 1 else [list(colour) for colour in rest]
+        lines.append(f"{IGNORE} = {colours}  # {', '.join(shares[colour] for colour in rest)}")
     if len(counts) > LISTED:
         others = sum(count for colour, count in counts.items() if colour not in named)
         lines += [

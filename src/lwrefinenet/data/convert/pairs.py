@@ -30,7 +30,8 @@ def find_pairs(root: Path) -> list[Pair]:
     """Every picture under `root/images` with the mask of the same stem (also `STEM_mask`, `STEM_L`) under `root/masks`.
 
     Split folders are train, val (also valid, validation) and test. UsageError for a folder that is not there; DataError for
-    a picture without mask, a mask without picture, two masks for one picture, or other folders than splits.
+    a picture without mask, a mask without picture, two masks for one picture, or other folders than splits.  Test pictures
+    without a folder of masks are left out: nothing of them is to be converted.
     """
     pictures, masks = root / "images", root / "masks"
     for folder in (root, pictures, masks):
@@ -47,7 +48,13 @@ def find_pairs(root: Path) -> list[Pair]:
         raise DataError(
             f"{loose[0]}: lies beside the folders {', '.join(path.name for path in folders)}; move it into one."
         )
-    return [pair for folder in folders for pair in _paired(folder, masks / folder.name, split_named(folder.name))]
+    to_predict = [path for path in folders if split_named(path.name) == "test" and not (masks / path.name).is_dir()]
+    return [
+        pair
+        for folder in folders
+        if folder not in to_predict
+        for pair in _paired(folder, masks / folder.name, split_named(folder.name))
+    ]
 
 
 def items_of(pairs: Sequence[Pair], draw: Callable[..., Drawn]) -> tuple[Item, ...]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from lwrefinenet.data.census import Census
 from lwrefinenet.data.doctor.findings import Finding, Severity, listed
-from lwrefinenet.data.doctor.survey import Survey, names_line
+from lwrefinenet.data.doctor.survey import Survey
 from lwrefinenet.data.folder import DESCRIPTION
 
 RARE = 0.005  # of the labelled pixels
@@ -41,7 +41,7 @@ def _never(survey: Survey, names: list[str]) -> Finding:
         (survey.root / DESCRIPTION if survey.is_own else survey.root,),
         f"{listed(names)} in no mask",
         "pictures of every class",
-        f"Add pictures that show them, or write to {DESCRIPTION}: {names_line(kept)}"
+        f"Add pictures that show them, or write to {DESCRIPTION}: {survey.described_by(kept)}"
         if shorter
         else "Add pictures that show them, or leave it: they are shown as absent and left out of the mean IoU.",
     )
@@ -72,6 +72,9 @@ def _moved(survey: Survey, census: Census, donors: list[Census], name: str) -> s
     if not survey.is_own or len(candidates) < 2:
         return f"Add pictures of {name} to {census.split}."
     _, pair = max(candidates, key=lambda candidate: candidate[0])
+    if (target := survey.list_of(census.split)) is not None:
+        picture = pair.sample.image.name
+        return f"{len(candidates)} pictures elsewhere show {name}; move the lines of some to {target}, such as that of {picture}."
     moves = (
         f"mv {shlex.quote(str(path))} {shlex.quote(str(survey.root / folder / census.split))}/"
         for folder, path in (("images", pair.sample.image), ("masks", pair.sample.mask))

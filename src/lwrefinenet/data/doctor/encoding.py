@@ -94,14 +94,18 @@ def _deep(survey: Survey) -> Iterator[Finding]:
 
 
 def _divided(values: Counter[int], pairs: list[Pair]) -> str:
-    """Values are often the class times a constant: 8 bits stretched to 16, or class and instance in one number."""
+    """Values are often the class times a constant: 8 bits stretched to 16, or class and instance in one number.
+
+    Where some have no instance (Cityscapes: 7 is road, 26001 a car), no division of all of them keeps the classes.
+    """
     for divisor, meaning in (
         (257, "8-bit values stretched to 16"),
         (256, "8-bit values shifted up"),
         (1000, "class * 1000 + instance"),
     ):
         stretched = divisor != 1000 and all(value % divisor == 0 for value in values)
-        if stretched or (divisor == 1000 and max(values) >= 1000 and min(values) >= 0 and max(values) < 256_000):
+        with_instances = max(values) < 256_000 and all(value == 0 or value >= 1000 for value in values)
+        if stretched or (divisor == 1000 and with_instances):
             action = f"Image.fromarray((numpy.array(Image.open(f)) // {divisor}).astype('uint8')).save(f)"
             command = python_on(action, mask_files(pairs))
             return f"They look like {meaning}. Run: {command}"
@@ -165,7 +169,9 @@ def _by_palette(survey: Survey, pairs: list[Pair]) -> str:
     """For a few coloured masks among index masks, which the conversion of a whole folder would not take."""
     palette = str([list(colour) for colour in survey.stated_palette])
     colours = "numpy.array(Image.open(f).convert('RGB'))[:, :, None]"
-    action = f"Image.fromarray(({colours} == {palette}).all(-1).argmax(-1).astype('uint8')).save(f)"
+    found = f"(is_class := ({colours} == {palette}).all(-1)).any(-1)"
+    indices = f"numpy.where({found}, is_class.argmax(-1), {survey.labels.ignore_index})"
+    action = f"Image.fromarray({indices}.astype('uint8')).save(f)"
     return python_on(action, mask_files(pairs))
 
 

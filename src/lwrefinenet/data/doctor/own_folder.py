@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lwrefinenet.data.census import Progress, census_of
-from lwrefinenet.data.dataset import Sample, SegmentationDataset
+from lwrefinenet.data.dataset import SegmentationDataset
 from lwrefinenet.data.doctor.description import proposed_description, provisional_labels
 from lwrefinenet.data.doctor.findings import Finding, Severity
 from lwrefinenet.data.doctor.pairing import paired, pairing_findings
@@ -38,10 +38,10 @@ def open_own_folder(root: Path, splits: Sequence[str] | None = None, *, progress
         base, faulty = SegmentationDataset(root.resolve().name, "", provisional_labels(root), ()), error
     datasets = []
     for split in splits or SPLITS:
-        samples, found = _samples(root, split, faulty is None)
+        dataset, found = _split(root, split, base, faulty is None)
         findings += found
-        if samples:
-            datasets.append(replace(base, split=split, samples=samples))
+        if dataset is not None:
+            datasets.append(dataset)
     if splits is None:
         findings += _missing_splits(root, {dataset.split for dataset in datasets})
         if not datasets and (loose := paired(root / "images", root / "masks")).samples:
@@ -66,23 +66,34 @@ def _no_description(root: Path, error: DataError, text: str) -> Finding:
     return Finding(Severity.ERROR, f"no usable {DESCRIPTION}", (path,), came, "the names of the classes", fix)
 
 
-def _samples(root: Path, split: str, is_described: bool) -> tuple[tuple[Sample, ...], list[Finding]]:
-    images, masks = root / "images" / split, root / "masks" / split
+def _split(
+    root: Path, split: str, base: SegmentationDataset, is_described: bool
+) -> tuple[SegmentationDataset | None, list[Finding]]:
+    """The split with what pairs it has, None where it has none, and what its reader would refuse."""
+    images, masks, names = root / "images" / split, root / "masks" / split, root / f"{split}.txt"
+    if is_described and (root / "depth" / split).is_dir() and not masks.is_dir():
+        unread = "depth that cannot be read", "a file of depth for each picture", "Add it, or take the picture out."
+        return _as_read(root, split, *unread)
     if not images.is_dir():
-        if not (root / f"{split}.txt").is_file() or not is_described:
-            return (), []
-        try:
-            return folder_dataset(root, split).samples, []
-        except DataError as error:
-            path, _, came = str(error).partition(": ")
-            return (), [
-                Finding(Severity.ERROR, "a list that cannot be read", (Path(path),), came.rstrip("."), "a list of pairs that exist",
-                        f"Correct {root / f'{split}.txt'}.")
-            ]  # fmt: skip
+        if not names.is_file() or not is_described:
+            return None, []
+        return _as_read(root, split, "a list that cannot be read", "a list of pairs that exist", f"Correct {names}.")
     if split == "test" and not masks.is_dir():
-        return (), []  # pictures to predict
+        return None, []  # pictures to predict
     pairing = paired(images, masks)
-    return pairing.samples, pairing_findings(pairing, masks)
+    dataset = replace(base, split=split, samples=pairing.samples) if pairing.samples else None
+    return dataset, pairing_findings(pairing, masks)
+
+
+def _as_read(
+    root: Path, split: str, kind: str, expected: str, fix: str
+) -> tuple[SegmentationDataset | None, list[Finding]]:
+    """A split that has no folder of masks, as its reader takes it, or why it does not."""
+    try:
+        return folder_dataset(root, split), []
+    except DataError as error:
+        path, _, came = str(error).partition(": ")
+        return None, [Finding(Severity.ERROR, kind, (Path(path),), came.rstrip("."), expected, fix)]
 
 
 def _missing_splits(root: Path, present: set[str]) -> list[Finding]:
@@ -95,6 +106,15 @@ def _missing_splits(root: Path, present: set[str]) -> list[Finding]:
         return [Finding(Severity.ERROR, "no splits", (root,), came, "images/{train,val} and masks/{train,val}", fix)]
     lacking = "val" if "train" in present else "train"
     source = "train" if "train" in present else sorted(present)[0]
+    without = "; or train without validation: lwrefinenet train ... --set val_split=" if lacking == "val" else ""
+    if not (root / "images" / source).is_dir():
+        return [
+            _no_split(
+                root,
+                lacking,
+                f"Move every fifth line of {root / f'{source}.txt'} to {root / f'{lacking}.txt'}{without}",
+            )
+        ]
     names = {
         folder: [shlex.quote(str(root / folder / split)) for split in (source, lacking)]
         for folder in ("images", "masks")
@@ -103,14 +123,15 @@ def _missing_splits(root: Path, present: set[str]) -> list[Finding]:
         f"mkdir -p {names['images'][1]} {names['masks'][1]} && ls {names['images'][0]} | awk 'NR % 5 == 0' | while read f; do "
         f'mv {names["images"][0]}/"$f" {names["images"][1]}/; mv {names["masks"][0]}/"${{f%.*}}".png {names["masks"][1]}/; done'
     )
-    without = "; or train without validation: lwrefinenet train ... --set val_split=" if lacking == "val" else ""
-    return [
-        Finding(
-            Severity.ERROR,
-            f"no {lacking} split",
-            (root / "images" / lacking,),
-            f"no pairs of {lacking}",
-            "images/{train,val} and masks/{train,val}, or lists of them",
-            f"To move every fifth pair of {source}, run: {command}{without}",
-        )
-    ]
+    return [_no_split(root, lacking, f"To move every fifth pair of {source}, run: {command}{without}")]
+
+
+def _no_split(root: Path, lacking: str, fix: str) -> Finding:
+    return Finding(
+        Severity.ERROR,
+        f"no {lacking} split",
+        (root / "images" / lacking,),
+        f"no pairs of {lacking}",
+        "images/{train,val} and masks/{train,val}, or lists of them",
+        fix,
+    )

@@ -1,11 +1,13 @@
 """Pictures and masks of two folders brought together, with what stays over and under which names the masks lie."""
 
 import shlex
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from lwrefinenet.data.dataset import Sample
-from lwrefinenet.data.doctor.commands import put_aside, python_on, shell_names
+from lwrefinenet.data.doctor.commands import put_aside, python_on, remove
 from lwrefinenet.data.doctor.findings import Finding, Severity, listed, number
 from lwrefinenet.images import READABLE_SUFFIXES
 
@@ -27,10 +29,9 @@ def paired(images: Path, masks: Path) -> Pairing:
     """Pair by stem, whatever picture format the masks have; where the masks' stems are all longer by one suffix, by that."""
     pictures, found = _pictures(images), _pictures(masks)
     by_stem = {path.stem: path for path in sorted(found, key=lambda path: path.suffix.lower() == ".png")}
-    suffix = ""
-    if pictures and not any(path.stem in by_stem for path in pictures):
-        stem = pictures[0].stem
-        suffix = next((name.removeprefix(stem) for name in by_stem if name.startswith(stem)), "")
+    suffix = (
+        "" if any(path.stem in by_stem for path in pictures) else _suffix({path.stem for path in pictures}, by_stem)
+    )
     samples = tuple(Sample(path, by_stem[path.stem + suffix]) for path in pictures if path.stem + suffix in by_stem)
     used = {sample.mask for sample in samples}
     served = {path.stem for path in used}
@@ -43,10 +44,18 @@ def paired(images: Path, masks: Path) -> Pairing:
     )
 
 
+def _suffix(pictures: set[str], masks: Iterable[str]) -> str:
+    """What makes most stems of pictures those of masks, the shortest of several: `10_mask` is no mask of 1 beside `1_mask`."""
+    found = Counter(stem[length:] for stem in masks for length in range(1, len(stem)) if stem[:length] in pictures)
+    return max(found, key=lambda suffix: (found[suffix], -len(suffix)), default="")
+
+
 def pairing_findings(pairing: Pairing, masks: Path) -> list[Finding]:
     """What the reader of a folder would refuse, or pass over."""
     lossless = [
-        sample.mask for sample in pairing.samples if sample.mask.suffix.lower() not in (".png", ".jpg", ".jpeg")
+        sample.mask
+        for sample in pairing.samples
+        if sample.mask.suffix != ".png" and sample.mask.suffix.lower() not in (".jpg", ".jpeg")
     ]
     findings = []
     if pairing.suffix:
@@ -74,19 +83,19 @@ def pairing_findings(pairing: Pairing, masks: Path) -> list[Finding]:
                 pairing.orphans,
                 f"{number(len(pairing.orphans), 'mask')} without a picture, not used",
                 "a picture with the stem of each mask",
-                f"Add the pictures, or remove the masks: rm {shell_names(pairing.orphans)}",
+                f"Add the pictures, or remove the masks: {remove(pairing.orphans)}",
             )
         )
     return findings
 
 
 def _other_names(pairing: Pairing, masks: Path) -> Finding:
-    suffix = pairing.suffix
+    suffix = shlex.quote(pairing.suffix)
     return Finding(
         Severity.ERROR,
         "masks under another name",
         tuple(sample.mask for sample in pairing.samples),
-        f"their names end in {suffix!r}",
+        f"their names end in {pairing.suffix!r}",
         "the stem of the picture and .png",
         f'Run: for f in {shlex.quote(str(masks))}/*{suffix}.*; do mv "$f" "${{f/{suffix}./.}}"; done',
     )

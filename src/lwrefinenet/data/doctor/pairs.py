@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from lwrefinenet.data.census import Pair
-from lwrefinenet.data.doctor.commands import put_aside, python_on, shell_names
+from lwrefinenet.data.doctor.commands import put_aside, python_on, remove, shell_names
 from lwrefinenet.data.doctor.findings import Finding, Severity, number
 from lwrefinenet.data.doctor.survey import Survey, both_files, image_files, mask_files
 from lwrefinenet.data.facts import Form
@@ -82,7 +82,9 @@ def duplicate_findings(survey: Survey) -> Iterator[Finding]:
     for census in survey.censuses:
         for pair in census.pairs:
             split, other = seen.setdefault(pair.picture.sha256, (census.split, pair))
-            if pair.picture.sha256 and split != census.split and other.sample.image != pair.sample.image:
+            # Splits of published sets share files by design, such as train and trainval.
+            elsewhere = survey.is_own or other.sample.image != pair.sample.image
+            if pair.picture.sha256 and split != census.split and elsewhere:
                 twins.setdefault((split, census.split), []).append((other, pair))
     for (first, second), pairs in twins.items():
         left, right = pairs[0]
@@ -93,9 +95,9 @@ def duplicate_findings(survey: Survey) -> Iterator[Finding]:
             tuple(other.sample.image for other, _ in pairs),
             f"{left.sample.image.name} of {first} is byte for byte {right.sample.image.name} of {second}",
             f"pictures in {second} that are not learnt from; a score on known pictures says nothing",
-            f"Take them out of {first}: rm {shell_names(surplus)}"
-            if survey.is_own
-            else f"Take them out of the list of {first}.",
+            f"Take them out of {first}: {remove(surplus)}"
+            if survey.is_own and survey.list_of(first) is None
+            else f"Take them out of {survey.list_of(first) or f'the list of {first}'}.",
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from lwrefinenet.data.census import Census, Pair
 from lwrefinenet.data.facts import Form
 from lwrefinenet.data.folder import DESCRIPTION
-from lwrefinenet.labels import Colour, LabelSet
+from lwrefinenet.labels import Colour, LabelSet, voc_palette
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,19 @@ class Survey:
         """class_names as dataset.toml has them, before merging; of a published set its classes."""
         names = self.description.get("class_names") if self.is_own else None
         return tuple(map(str, names)) if isinstance(names, list) else self.labels.class_names
+
+    def list_of(self, split: str) -> Path | None:
+        """The list that names the pictures of a split, where no folder does."""
+        path = self.root / f"{split}.txt"
+        return path if path.is_file() and not (self.root / "images" / split).is_dir() else None
+
+    def described_by(self, names: Sequence[str]) -> str:
+        """The lines of dataset.toml for these classes; each keeps its colour where colours are stated, and new ones get theirs."""
+        stated = dict(zip(self.stated_names, self.stated_palette, strict=False))
+        if not stated:
+            return names_line(names)
+        free = (colour for colour in voc_palette(256) if colour not in stated.values())
+        return f"{names_line(names)} and {palette_line([stated.get(name) or next(free) for name in names])}"
 
     def convert(self, source_kind: str, options: str = "") -> str:
         """The command that turns the masks into index PNGs."""

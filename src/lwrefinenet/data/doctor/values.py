@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from lwrefinenet.data.census import Pair
 from lwrefinenet.data.doctor.findings import Finding, Severity, listed, number
-from lwrefinenet.data.doctor.survey import Survey, mask_files, names_line, smoothed_binary
+from lwrefinenet.data.doctor.survey import Survey, mask_files, smoothed_binary
 from lwrefinenet.data.facts import Form
 from lwrefinenet.labels import CITYSCAPES, Colour
 
@@ -195,10 +195,12 @@ def _mended_description(survey: Survey, pairs: list[Pair], ignore_index: int) ->
             f"indices into a palette: {survey.convert('palette')}"
         )
     if unknown == [len(names)]:
-        lines = [f"one name is missing, at the end or, often, at the start: {names_line(('unlabelled', *names))}"]
+        lines = [
+            f"one name is missing, at the end or, often, at the start: {survey.described_by(('unlabelled', *names))}"
+        ]
     else:
         more = tuple(f"class_{value}" for value in range(len(names), max(unknown) + 1))
-        lines = [names_line((*names, *more))]
+        lines = [survey.described_by((*names, *more))]
     if only_one:
         lines.append(f"or, if these pixels are no class, ignore_index = {unknown[0]}")
     return f"Correct the masks, or name the values in dataset.toml: {'; '.join(lines)}"
