@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from PIL import Image
 from typer.main import get_command
 
 import lwrefinenet
-from lwrefinenet import cli, weights
+from lwrefinenet import cli, provenance, weights
 from lwrefinenet.errors import LwRefineNetError
 from lwrefinenet.images import read_mask
 from lwrefinenet.labels import LABEL_SETS
@@ -341,6 +342,21 @@ def test_import_turns_a_published_checkpoint_into_weights_that_predict_takes(run
     assert run("predict", picture, "--weights", output, "--output", tmp_path / "out")[0] == 0
 
 
+def test_import_writes_over_nothing_unasked(run, tmp_path):
+    """Not over the checkpoint itself, and not under a name that is read as something else."""
+    write_published_checkpoint(tmp_path / "old.pth", 21)
+    (tmp_path / "best.safetensors").write_bytes(b"trained for weeks")
+    arguments = ["import", tmp_path / "old.pth", "--network", "rf_lw_mobilenetv2", "--dataset", "voc", "-o"]
+    code, _, err = run(*arguments, tmp_path / "best.safetensors")
+    assert code == 2 and "best.safetensors exists; give --overwrite" in err
+    assert (tmp_path / "best.safetensors").read_bytes() == b"trained for weeks"
+    for name in ("old.pth", "new.onnx"):
+        code, _, err = run(*arguments, tmp_path / name)
+        assert code == 2 and "weights files end in .safetensors" in err
+    assert run(*arguments, tmp_path / "best.safetensors", "--overwrite")[0] == 0
+    assert weights.read_meta(tmp_path / "best.safetensors").network == "rf_lw_mobilenetv2"
+
+
 def test_imported_multi_task_weights_say_which_tasks_they_have(run, tmp_path):
     state = create_model("mt_lw_mobilenetv2", 40, tasks=["segmentation", "depth", "normals"]).state_dict()
     names = PUBLISHED["mt_lw_mobilenetv2"]
@@ -441,7 +457,7 @@ def test_the_flags_are_what_was_promised():
                      "--overwrite", "--precision", "--published-crop", "--resize", "--runtime", "--split", "--tile", "--tta",
                      "--tta-scales"],
         "train": ["--data", "--device", "--fit", "--help", "--output", "--resume", "--set", "--time-limit"],
-        "import": ["--dataset", "--help", "--network", "--output"],
+        "import": ["--dataset", "--help", "--network", "--output", "--overwrite"],
         "export": ["--calibration", "--data", "--format", "--help", "--max-drop", "--output", "--overwrite", "--pictures",
                    "--precision", "--report", "--split", "--static"],
         "benchmark": ["--against", "--backends", "--batch", "--classes", "--data", "--help", "--loader", "--output", "--picture",
@@ -463,3 +479,29 @@ def _flags(group, path=()):
                 option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
             ]
             yield " ".join((*path, name)), sorted({"--help", *(o for o in options if o.startswith("--"))})
+
+
+def test_a_commit_of_another_project_is_not_ours(tmp_path, monkeypatch):
+    """Installed into an environment inside a repository, the package lies in that, and is nothing of it."""
+    package = tmp_path / ".venv" / "lwrefinenet"
+    package.mkdir(parents=True)
+    (package / "provenance.py").touch()
+    (tmp_path / "theirs.py").touch()
+    monkeypatch.setattr(provenance, "__file__", str(package / "provenance.py"))
+    git = ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b"]
+    for arguments in (["init", "-q"], ["add", "theirs.py"], ["commit", "-qm", "theirs"]):
+        subprocess.run([*git, *arguments], check=True)
+    assert provenance._commit() is None
+    for arguments in (["add", "-f", package / "provenance.py"], ["commit", "-qm", "ours"]):
+        subprocess.run([*git, *arguments], check=True)
+    assert len(provenance._commit()) == 40
+
+
+def test_names_that_the_terminal_cannot_show_do_no_harm(tmp_path, tiny_file):
+    name = os.fsdecode(b"caf\xe9.png")
+    Image.fromarray(shapes_picture(0)[0]).save(tmp_path / name)
+    command = [sys.executable, "-m", "lwrefinenet.cli", "predict", tmp_path / name, "--weights", tiny_file]
+    command += ["--output", tmp_path / "out", "--runtime", "pytorch"]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"})
+    assert done.returncode == 0, done.stderr
+    assert b"caf\\udce9.png" in done.stdout

@@ -72,3 +72,15 @@ def test_a_drive_that_cannot_flush_folders_is_written_all_the_same(tmp_path, mon
     monkeypatch.setattr(os, "fsync", files_alone)
     replace_folder(tmp_path / "last", {"a": b"content"}, former=tmp_path / "previous")
     assert (tmp_path / "last" / "a").read_bytes() == b"content"
+
+
+def test_a_link_stays_one_and_what_is_no_file_is_written_to(tmp_path):
+    (tmp_path / "link.json").symlink_to(tmp_path / "far" / "result.json")
+    write_atomically(tmp_path / "link.json", b"1")
+    assert (tmp_path / "link.json").is_symlink() and (tmp_path / "far" / "result.json").read_bytes() == b"1"
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(tmp_path / "pipe", b"2")
+    assert os.read(reader, 9) == b"2" and not (tmp_path / "pipe").is_file()
+    os.close(reader)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["far", "link.json", "pipe"]

@@ -337,3 +337,11 @@ def test_a_coloured_mask_has_the_colours_of_the_palette_and_white_where_it_is_ig
     mask = np.array([[0, 1], [255, 2]], np.uint8)
     found = coloured(mask, ((1, 2, 3), (4, 5, 6)))
     assert found.tolist() == [[[1, 2, 3], [4, 5, 6]], [[255, 255, 255], [0, 0, 0]]]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_a_sound_picture_with_junk_for_exif_is_upright(tmp_path, pixels, suffix):
+    options = {"exif": b"Exif\0\0junk that is no TIFF"} | ({"lossless": True} if suffix == ".webp" else {})
+    PIL.Image.fromarray(pixels).save(tmp_path / f"junk{suffix}", **options)
+    picture = read_picture(tmp_path / f"junk{suffix}")
+    assert picture.orientation == 1 and np.array_equal(picture.pixels, pixels)

@@ -8,8 +8,11 @@ from torch import nn
 from lwrefinenet import weights
 from lwrefinenet.device import resolve_device
 from lwrefinenet.errors import ImageError, UsageError
+from lwrefinenet.export.formats import Format
 from lwrefinenet.images import Picture, as_stored, read_mask, read_picture
 from lwrefinenet.predict import Predictor, Segmentation
+from lwrefinenet.predict_files import predict_files
+from lwrefinenet.runtimes.exported import Export
 from tests.colours import COLOURS, StrongestColour
 
 
@@ -119,6 +122,21 @@ def test_a_picture_too_large_for_the_device_is_named(tmp_path, colour_predictor,
         predictor(tmp_path / "large.png")
 
 
+class TooLittle(nn.Module):
+    def forward(self, images):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
+
+
+def test_a_picture_too_large_for_a_cpu_does_not_stop_those_after_it(tmp_path, colour_predictor, colour_blocks):
+    """What a CPU says is a RuntimeError; the same holds where the mask alone is asked for, as in an evaluation."""
+    PIL.Image.fromarray(colour_blocks).save(tmp_path / "large.png")
+    predictor = Predictor.from_model(TooLittle(), colour_predictor.meta, "cpu")
+    (result,) = predict_files(predictor, [tmp_path / "large.png"], tmp_path / "out")
+    assert "large.png: 24x16 pixels do not fit into the memory of cpu; give a smaller --tile" in str(result.error)
+    with pytest.raises(ImageError, match="do not fit into the memory"):
+        predictor.predict_mask(colour_blocks)
+
+
 def test_an_unknown_resize_is_misuse(tiny_model, tiny_meta):
     with pytest.raises(UsageError, match="resize is 'nearest'; expected bilinear or bicubic"):
         Predictor.from_model(tiny_model, tiny_meta, "cpu", resize="nearest")
@@ -143,6 +161,22 @@ def usable(monkeypatch, *, cuda, mps):
 def test_auto_takes_cuda_then_mps_then_cpu(monkeypatch, cuda, mps, chosen):
     usable(monkeypatch, cuda=cuda, mps=mps)
     assert resolve_device("auto") == torch.device(chosen)
+
+
+def test_what_runs_on_a_cpu_alone_does_so_beside_a_gpu(monkeypatch, tmp_path, tiny_model, tiny_meta):
+    """As the README's `predict --weights my.onnx` does, without --device."""
+    form, export = Format.named("openvino", "fp32"), Export("tiny", "0" * 64, "fp32", None, "0")
+    form.write(form.graph(tiny_model, tiny_meta, export), tmp_path / "tiny.xml", tiny_meta, export)
+    weights.save(tmp_path / "tiny.safetensors", tiny_model, tiny_meta)
+    usable(monkeypatch, cuda=1, mps=False)
+    assert Predictor.from_weights(tmp_path / "tiny.xml").network.device == torch.device("cpu")
+    assert Predictor.from_weights(tmp_path / "tiny.safetensors", runtime="openvino").network.device == torch.device(
+        "cpu"
+    )
+    with pytest.raises(UsageError, match=r"openvino runs on the CPU here, not on cuda; give --device cpu\.$"):
+        Predictor.from_weights(tmp_path / "tiny.xml", device="cuda")
+    with pytest.raises(UsageError, match=r"would run in openvino; give the weights that it was made of\.$"):
+        Predictor.from_weights(tmp_path / "tiny.xml", compile=True)
 
 
 def test_a_device_that_is_not_there_is_misuse(monkeypatch):

@@ -187,8 +187,10 @@ def training_speed_report(result: dict[str, Any]) -> None:
 def inference_speed_report(result: dict[str, Any]) -> None:
     """A ledger for each network: where the time goes, part by part; `result` as `benchmark.inference_speed` gives it."""
     height, width = result["size"]
+    batch = f" (prepared and seen in batches of {result['batch']})" if result["batch"] > 1 else ""
     say(
-        f"One picture of {width}x{height}, from JPEG bytes to colour mask; {result['threads']} threads, {result['rounds']} rounds."
+        f"One picture of {width}x{height}{batch}, from JPEG bytes to colour mask; {result['threads']} threads, "
+        f"{result['rounds']} rounds."
     )
     for name, subject in result["subjects"].items():
         known = "parameters" in subject

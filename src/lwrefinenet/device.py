@@ -1,10 +1,15 @@
-"""Where to compute, from the word that a user gives."""
+"""Where to compute, from the word that a user gives; and whether there was too little memory for it."""
 
 import re
 
 import torch
 
 from lwrefinenet.errors import UsageError
+
+OUT_OF_MEMORY = (
+    *("can't allocate memory", "not enough memory", "MPS backend out of memory", "STATUS_ALLOC_FAILED"),
+    *("Failed to allocate memory", "bad_alloc", "bad allocation"),
+)
 
 
 def resolve_device(name: str | torch.device) -> torch.device:
@@ -22,6 +27,13 @@ def resolve_device(name: str | torch.device) -> torch.device:
             "devices. Give auto or cpu, or install the driver and the torch build for it."
         )
     return torch.device(name)
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether it says so: on a GPU, a Mac's GPU or a CPU (Linux, Windows), in PyTorch, ONNX Runtime or OpenVINO."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        words in str(error) for words in OUT_OF_MEMORY
+    )
 
 
 def _count(kind: str) -> int:

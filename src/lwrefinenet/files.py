@@ -37,8 +37,12 @@ def write_atomically(path: Path, content: bytes) -> None:
     Missing parent folders are made. LwRefineNetError, with nothing left behind, where the folder cannot be written or
     the disk is full.
     """
+    path = Path(os.path.realpath(path))  # a link stays one
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}")
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # /dev/null, a pipe
+            path.write_bytes(content)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
             file.write(content)
@@ -58,8 +62,9 @@ def check_writable(folder: Path, advice: str = "give another folder") -> None:
 
     Nothing is left behind: who writes makes the folder (`write_atomically`), and a refusal in between leaves none.
     """
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    missing: list[Path] = []
     try:
+        missing += (each for each in (folder, *folder.parents) if not each.exists())
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass

@@ -1,6 +1,7 @@
 """Pictures and masks, between files and arrays: one reading rule for every mode, EXIF orientation, refusals."""
 
 import io
+import struct
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -241,7 +242,12 @@ def _decoded(image: PIL.Image.Image, name: str, max_pixels: int) -> Picture:
 
 def _orientation(image: PIL.Image.Image, name: str) -> int:
     with _decoding(name):
+        if image.format == "PNG" and "exif" not in image.info:
+            image.load()  # to look for it behind the pixels, as getexif does: what fails here is the picture
+    try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        return 1  # no EXIF, whatever stands there; the picture may be sound
     return value if isinstance(value, int) and value in _UPRIGHT else 1
 
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lwrefinenet import visualize
-from lwrefinenet.device import resolve_device
+from lwrefinenet.device import ran_out_of_memory, resolve_device
 from lwrefinenet.errors import ImageError, UsageError
 from lwrefinenet.files import write_atomically
 from lwrefinenet.images import MAX_PIXELS, Picture, as_stored, encode_depth, encode_mask, read_picture, upright
 from lwrefinenet.labels import LabelSet
 from lwrefinenet.meta import WeightsMeta
-from lwrefinenet.runtimes.choose import open_network
+from lwrefinenet.runtimes.choose import open_network, runs_on_cpu_alone
 from lwrefinenet.runtimes.network import Network
 from lwrefinenet.runtimes.pytorch_runtime import PyTorchNetwork
 from lwrefinenet.runtimes.scales import USUAL_SCALES, MultiScaleNetwork
@@ -31,6 +31,7 @@ from lwrefinenet.upsample import RESIZES, labels_at
 logger = logging.getLogger("lwrefinenet")
 
 ONE_VIEW = "single scale, no flip"
+GIVEN = "the given picture"
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +122,7 @@ class Predictor:
         self.meta = meta
         self.resize = resize
         self.large = large or network
+        self._has_cut = False
         # What is compiled is loaded here, so that no first picture waits for it.
         labels_at(torch.zeros(1, 2, 2, 2, device=network.device), (4, 4), resize)
 
@@ -139,7 +141,8 @@ class Predictor:
     ) -> Self:
         """A Predictor with named weights (see `lwrefinenet models`), those of a file, or an exported .onnx or .xml file.
 
-        device: auto (cuda, then mps, then cpu), cpu, cuda, cuda:N or mps.  runtime, precision and compile: as `open_network`.
+        device: auto (cuda, then mps, then cpu; cpu where the runtime has no other), cpu, cuda, cuda:N or mps.
+        runtime, precision and compile: as `open_network`.
         tile: side of the overlapping tiles in which larger pictures are seen, in pixels; 0: pictures are never cut; None: on a CPU
         those above 10 million pixels are, in tiles of 1024, so that they fit into memory.
         tta: average what is seen at several scales, each with its mirror image (multi-scale testing): True for 0.5, 0.75, 1, 1.25,
@@ -148,6 +151,8 @@ class Predictor:
         """
         if tile:
             check_tile(tile)
+        if str(device) == "auto" and runs_on_cpu_alone(name_or_path, runtime):
+            device = "cpu"
         network, meta = open_network(
             name_or_path, resolve_device(device), runtime=runtime, precision=precision, compiled=compile
         )
@@ -170,11 +175,16 @@ class Predictor:
 
     @property
     def views(self) -> str:
-        """At which scales and in which parts the network sees a picture, in words, for the protocol of a score."""
+        """At which scales and in which parts the network sees a picture, in words, for the protocol of a score.
+
+        Whether a large picture was cut is known only afterwards.
+        """
         inner, words = self.network, ONE_VIEW
         if isinstance(self.network, MultiScaleNetwork):
             inner, words = self.network.network, self.network.views
-        return f"{words}, in tiles of {inner.tile}x{inner.tile}" if isinstance(inner, TiledNetwork) else words
+        if isinstance(inner, TiledNetwork):
+            return f"{words}, in tiles of {inner.tile}x{inner.tile}"
+        return f"{words}, large pictures in tiles of {USUAL_TILE}x{USUAL_TILE}" if self._has_cut else words
 
     def __call__(
         self, source: str | Path | PIL.Image.Image | NDArray[Any], *, max_pixels: int = MAX_PIXELS
@@ -183,15 +193,7 @@ class Predictor:
         clock = _Clock(self.network.device)
         picture = read_picture(source, max_pixels=max_pixels)
         clock.lap("decode")
-        try:
-            maps = self._maps(picture.pixels, clock)
-        except torch.OutOfMemoryError as error:
-            height, width = picture.pixels.shape[:2]
-            name = source if isinstance(source, str | Path) else "the given picture"
-            raise ImageError(
-                f"{name}: {width}x{height} pixels do not fit into the memory of {self.network.device}; "
-                "give --tile 1024, or --device cpu."
-            ) from error
+        maps = self._fitting_maps(picture.pixels, clock, str(source) if isinstance(source, str | Path) else GIVEN)
         mask = as_stored(maps.mask, picture.orientation)
         dense = {
             task: as_stored(values, picture.orientation)
@@ -206,7 +208,7 @@ class Predictor:
 
     def predict_maps(self, pixels: NDArray[np.uint8]) -> Maps:
         """pixels: (H, W, 3) uint8 RGB, upright.  Returns everything that the network says of them."""
-        return self._maps(pixels, _Clock(self.network.device))
+        return self._fitting_maps(pixels, _Clock(self.network.device), GIVEN)
 
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
@@ -218,10 +220,32 @@ class Predictor:
         scale = max(self.network.scales) if isinstance(self.network, MultiScaleNetwork) else 1
         if self.large is self.network or images.shape[1] * images.shape[2] * scale**2 <= USUALLY_WHOLE:
             return self.network
-        logger.info(
-            "A picture above %d million pixels: %s; --tile 0 for a whole.", USUALLY_WHOLE // 10**6, self.large.name
-        )
+        if not self._has_cut:
+            seen = f"above {USUALLY_WHOLE // 10**6} million pixels{' at the largest scale' if scale > 1 else ''}"
+            logger.info("Pictures %s: %s; --tile 0 for whole ones.", seen, self.large.name)
+        self._has_cut = True
         return self.large
+
+    def _fitting_maps(self, pixels: NDArray[np.uint8], clock: "_Clock", name: str) -> Maps:
+        """ImageError, naming the picture, where it does not fit into the memory."""
+        try:
+            return self._maps(pixels, clock)
+        except Exception as error:  # each runtime has errors of its own
+            if not ran_out_of_memory(error):
+                raise
+            device = self._innermost().device
+            advice = (
+                "give a smaller --tile, such as 512" if device.type == "cpu" else "give --tile 1024, or --device cpu"
+            )
+            raise ImageError(
+                f"{name}: {pixels.shape[1]}x{pixels.shape[0]} pixels do not fit into the memory of {device}; {advice}."
+            ) from error
+
+    def _innermost(self) -> Network:
+        network = self.network
+        while isinstance(network, TiledNetwork | MultiScaleNetwork):
+            network = network.network
+        return network
 
     @torch.inference_mode()
     def _maps(self, pixels: NDArray[np.uint8], clock: "_Clock") -> Maps:

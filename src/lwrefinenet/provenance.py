@@ -40,6 +40,9 @@ def package_version() -> str:
 
 def _commit() -> str | None:
     folder = Path(__file__).parent
+    # Installed into an environment inside another project's repository we are not what its commit says.
+    if _git(folder, "ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
     head = _git(folder, "rev-parse", "HEAD")
     if head is None:
         return None

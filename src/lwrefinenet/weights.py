@@ -112,9 +112,14 @@ def locate(name_or_path: str | Path) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """The hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The hexadecimal SHA-256 of a file; WeightsError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: cannot be read ({error.strerror or error}); check the name and the permissions."
+        ) from error
 
 
 def _checked(path: Path, expected: str) -> Path:

@@ -97,3 +97,23 @@ def test_a_full_disk_does_not_keep_a_graph_from_being_used(tiny_file, monkeypatc
     monkeypatch.setattr(openvino_runtime.ov, "save_model", full)
     assert Predictor.from_weights(tiny_file, runtime="openvino").predict_mask(picture(40, 40)).shape == (40, 40)
     assert list((tmp_path / "cache" / "lwrefinenet" / "openvino").iterdir()) == []
+
+
+def test_graphs_of_other_sources_are_neither_taken_nor_left_behind(tiny_file, monkeypatch, tmp_path):
+    """A package that was mended makes its graphs anew, whatever its version says."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "cache" / "lwrefinenet" / "openvino"
+    Predictor.from_weights(tiny_file, runtime="openvino")
+    former = {path.name for path in folder.iterdir()}
+    monkeypatch.setattr(kept, "_maker", lambda: "0" * 12)
+    Predictor.from_weights(tiny_file, runtime="openvino")
+    found = {path.name for path in folder.iterdir()}
+    assert len(found) == 2 and not found & former
+
+
+def test_weights_that_change_while_they_are_converted_are_not_kept(tiny_file, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    hashes = iter(["a" * 64, "b" * 64])
+    monkeypatch.setattr(kept.weights, "sha256_of", lambda _: next(hashes))
+    Predictor.from_weights(tiny_file, runtime="openvino")
+    assert not (tmp_path / "cache").exists()

@@ -156,7 +156,9 @@ def test_large_scales_of_a_picture_are_cut_unasked_on_a_cpu(tmp_path, tiny_model
     weights.save(file, tiny_model, tiny_meta)
     predictor = Predictor.from_weights(file, device="cpu", runtime="pytorch", tta=(0.5, 2.0))
     assert predictor._network_for(noise(50, 50)) is predictor.network  # 100x100 at scale 2
+    assert predictor.views == "scales 0.5 2, with flip"
     assert predictor._network_for(noise(50, 51)) is predictor.large
+    assert predictor.views == "scales 0.5 2, with flip, large pictures in tiles of 128x128"
     assert isinstance(predictor.large.network, TiledNetwork)
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from lwrefinenet.device import ran_out_of_memory
 from lwrefinenet.errors import RunError
 from lwrefinenet.training import step as step_module
 from lwrefinenet.training.depthwise import FastDepthwiseGradients
@@ -125,7 +126,7 @@ def test_what_a_failed_attempt_held_is_given_back_when_nothing_refers_to_it(tiny
     ],
 )
 def test_a_lack_of_memory_is_known_by_its_words_on_every_system(words):
-    assert step_module.ran_out_of_memory(RuntimeError(words))
+    assert ran_out_of_memory(RuntimeError(words))
 
 
 def test_not_even_one_picture_in_memory_is_said(tiny_model):

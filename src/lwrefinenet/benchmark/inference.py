@@ -104,14 +104,16 @@ def _ways_of(subject: str, ways: dict[InferenceJob, dict[str, Any]], batch: int)
 
 
 def _way(job: InferenceJob, about: Answer, answers: list[Answer], jobs: Sequence[InferenceJob]) -> dict[str, Any]:
-    parts = {part: [1000 * answer["seconds"][part] for answer in answers] for part in PARTS}
+    # Of a batch two parts have all pictures and the others one; times are those of a single picture.
+    pictures = dict.fromkeys(("prepare", "network"), job.batch)
+    parts = {part: [1000 * answer["seconds"][part] / pictures.get(part, 1) for answer in answers] for part in PARTS}
     whole = [sum(times) for times in zip(*(parts[part] for part in END_TO_END), strict=True)]
     first = next(other for other in jobs if other.subject == job.subject)
     return {
         "runtime": about["runtime"],
         "end_to_end": {**_percentiles(whole), "rounds": whole},
         "milliseconds": {part: _percentiles(values) for part, values in parts.items()},
-        "pictures_per_second": 1000 * job.batch / _percentiles(parts["network"])["p50"],
+        "pictures_per_second": 1000 / _percentiles(parts["network"])["p50"],
         "megabytes": about["megabytes"],
         "peak_megabytes": answers[-1]["peak_megabytes"],
         **_compared(job, first),

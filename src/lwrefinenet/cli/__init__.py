@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
 import typer
@@ -49,6 +50,8 @@ def lwrefinenet(
 def main() -> NoReturn:
     """Entry point: an error is one sentence and an exit code (2 misuse, 1 failure), unless --debug asks for more."""
     _show_log()
+    if isinstance(sys.stdout, TextIOWrapper):  # names of files that the terminal's encoding does not have
+        sys.stdout.reconfigure(errors="backslashreplace")
     debug = "--debug" in sys.argv  # wherever it stands; the option of `lwrefinenet` is there for --help
     try:
         app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])

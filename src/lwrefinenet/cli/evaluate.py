@@ -74,6 +74,10 @@ def evaluate(
     if normals_from_depth and isinstance(pictures, SegmentationDataset):
         pictures = replace(pictures, normals_from_depth=True)
     kept = None if dump is None else Dump(dump, pictures, overwrite=overwrite)
+    identity = {
+        "name": weights,
+        "sha256": weights_files.sha256_of(weights_files.locate(weights)),
+    }  # before it may change
     predictor = Predictor.from_weights(
         weights,
         device=device,
@@ -87,7 +91,6 @@ def evaluate(
     found, evaluation = _predicted(predictor, pictures, kept, resize.value)
     if kept is not None:
         found["dump"] = str(kept.folder)
-    identity = {"name": weights, "sha256": weights_files.sha256_of(weights_files.locate(weights))}
     text = json.dumps({**found, "weights": identity, "runtime": predictor.network.name, **provenance()}, indent=2)
     if as_json:
         typer.echo(text)
@@ -129,6 +132,7 @@ def _predicted(
             keep=kept.write if kept else lambda index, mask: None,
             progress=lambda indices: watched(indices, what="evaluating", total=total),
         )
+        evaluation = replace(evaluation, protocol=replace(evaluation.protocol, scales=predictor.views))
         return evaluation.to_dict(), evaluation
     assert kept is not None  # else it would not have been opened
     check_same_classes(labels, pictures)

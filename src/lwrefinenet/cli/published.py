@@ -20,10 +20,15 @@ def import_(
     network: Annotated[str, typer.Option(help="The network that it was trained for, e.g. rf_lw_resnet50.")],
     dataset: Annotated[str, typer.Option(help=f"Its classes: {', '.join(LABEL_SETS)}.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors file to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
 ) -> None:
     """Turn a published checkpoint into a self-describing weights file."""
     if dataset not in LABEL_SETS:
         raise UsageError(f"--dataset {dataset!r} is no label set; expected one of {', '.join(LABEL_SETS)}.")
+    if output.suffix != weights.SUFFIX:
+        raise UsageError(f"{output}: weights files end in {weights.SUFFIX}; give such a name to -o.")
+    if output.exists() and not overwrite:
+        raise UsageError(f"{output} exists; give --overwrite to replace it, or another -o.")
     labels = LABEL_SETS[dataset]
     model = import_published(file, network)
     if isinstance(model, MultiTaskRefineNet) and model.num_classes == JOINT_CLASSES and dataset in JOINT:

@@ -149,6 +149,8 @@ def _read(path: Path) -> dict[str, Any]:
         description = read_toml(path, DataError)
     except FileNotFoundError as error:
         raise DataError(f'{path}: no such file; write it with one line, class_names = ["background", ...].') from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); check its permissions.") from error
     if unknown := [key for key in description if key not in FIELDS]:
         raise DataError(f"{path}: unknown field {unknown[0]!r}; it may hold {', '.join(FIELDS)}.")
     names = description.get("class_names")

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lwrefinenet import weights
-from lwrefinenet.errors import UsageError
+from lwrefinenet.errors import UsageError, WeightsError
 from lwrefinenet.export.formats import Format
 from lwrefinenet.export.parity import SIZES, Parity, Run, measure
-from lwrefinenet.files import cannot_write
+from lwrefinenet.files import cannot_write, check_writable
 from lwrefinenet.images import read_picture
 from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.provenance import package_version
@@ -67,8 +67,11 @@ def export_weights(
     """
     _check_output(output, form, overwrite=overwrite)
     file = weights.locate(name_or_path)
+    sha256 = weights.sha256_of(file)
     model, meta = weights.load(file)
-    export = Export(str(name_or_path), weights.sha256_of(file), precision, size, package_version())
+    if weights.sha256_of(file) != sha256:
+        raise WeightsError(f"{file}: changed while it was read, as in a training that goes on; export it again.")
+    export = Export(str(name_or_path), sha256, precision, size, package_version())
     graph = form.graph(model, meta, export)
     if quantise is not None:
         graph, scores = quantise(graph, export, meta)
@@ -98,6 +101,7 @@ def _check_output(output: Path, form: Format, *, overwrite: bool) -> None:
     for path in form.files(output):
         if path.exists() and not overwrite:
             raise UsageError(f"{path} exists; give --overwrite to replace it, or another -o.")
+    check_writable(output.parent, "give another -o")
 
 
 def _sizes(size: tuple[int, int] | None) -> Sequence[tuple[int, int]]:

@@ -18,6 +18,11 @@ RUNTIMES = ("auto", "pytorch", "openvino", "onnxruntime")
 EXPORTED = {".onnx": "onnxruntime", ".xml": "openvino"}
 
 
+def runs_on_cpu_alone(name_or_path: str | Path, runtime: str) -> bool:
+    """Whether only a CPU comes into question, whatever else the machine has: for exported files, OpenVINO and ONNX Runtime."""
+    return runtime in EXPORTED.values() or Path(name_or_path).suffix.lower() in EXPORTED
+
+
 def open_network(
     name_or_path: str | Path,
     device: torch.device,
@@ -39,9 +44,11 @@ def open_network(
     made_for = EXPORTED.get(Path(name_or_path).suffix.lower())
     chosen = _chosen(runtime, made_for, device, compiled, precision)
     if chosen != "pytorch" and compiled:
-        raise UsageError(f"--compile is PyTorch's, and this would run in {chosen}; give --runtime pytorch.")
+        instead = "--runtime pytorch" if made_for is None else "the weights that it was made of"
+        raise UsageError(f"--compile is PyTorch's, and this would run in {chosen}; give {instead}.")
     if chosen != "pytorch" and device.type != "cpu":
-        raise UsageError(f"{chosen} runs on the CPU here, not on {device}; give --device cpu or --runtime pytorch.")
+        instead = "--device cpu or --runtime pytorch" if made_for is None else "--device cpu"
+        raise UsageError(f"{chosen} runs on the CPU here, not on {device}; give {instead}.")
     if made_for is not None:
         return _open_exported(Path(name_or_path), precision)
     if chosen == "openvino":

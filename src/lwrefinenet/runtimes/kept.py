@@ -1,9 +1,13 @@
 """Graphs for OpenVINO that were made once and kept: a network is converted when it is first used, not at every start."""
 
+import hashlib
 import logging
+import os
 import secrets
 import shutil
 from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -36,8 +40,8 @@ def kept_network(file: Path, precision: str) -> tuple[OpenVINONetwork, WeightsMe
     cannot be written is done without.
     """
     sha256 = weights.sha256_of(file)
-    path = cache_folder("openvino") / f"{sha256[:32]}-{package_version()}.xml"
-    if path.is_file():
+    path = cache_folder("openvino") / f"{sha256[:32]}-{_maker()}.xml"
+    if os.path.isfile(path):  # noqa: PTH113  Path.is_file raises where a folder may not be entered
         with suppress(WeightsError):  # a damaged one is made anew
             graph, meta, export = openvino_runtime.read(path)
             return OpenVINONetwork(graph, export, precision), meta
@@ -46,8 +50,20 @@ def kept_network(file: Path, precision: str) -> tuple[OpenVINONetwork, WeightsMe
     export = Export(str(file), sha256, "fp32", None, package_version())
     graph = _proven_graph(Deployable(model, meta.preprocess, meta.channels), export)
     with suppress(OSError):
-        _keep(path, graph, meta, export)
+        if weights.sha256_of(file) == sha256:  # else a training has written others in its place
+            _keep(path, graph, meta, export)
     return OpenVINONetwork(graph, export, precision), meta
+
+
+@cache
+def _maker() -> str:
+    """Tells what a graph was made by: this package's own sources, PyTorch and OpenVINO. Graphs of others are not taken."""
+    package = Path(weights.__file__).parent
+    sources = sorted((*package.glob("models/*.py"), *package.glob("runtimes/*.py"), *package.glob("*.py")))
+    made = hashlib.sha256(f"{torch.__version__} {version('openvino')}".encode())
+    for source in sources:
+        made.update(source.read_bytes())
+    return made.hexdigest()[:12]
 
 
 def _proven_graph(deployable: Deployable, export: Export) -> openvino_runtime.Graph:
@@ -74,5 +90,8 @@ def _keep(path: Path, graph: openvino_runtime.Graph, meta: WeightsMeta, export: 
     try:
         for file in reversed(openvino_runtime.write(graph, folder / path.name, meta, export)):
             file.replace(path.with_name(file.name))
+        for outdated in path.parent.glob(f"{path.stem.partition('-')[0]}-*"):
+            if outdated.stem != path.stem:
+                outdated.unlink()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lwrefinenet.device import ran_out_of_memory
 from lwrefinenet.errors import RunError
 from lwrefinenet.training.depthwise import fast_depthwise_gradients
 from lwrefinenet.training.optim import freeze_batch_norm
 from lwrefinenet.training.processes import Processes
 from lwrefinenet.training.task_losses import TaskLosses
 from lwrefinenet.training.teacher import Teacher
-
-OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "MPS backend out of memory", "STATUS_ALLOC_FAILED")
 
 
 @dataclass
@@ -117,11 +116,6 @@ class OptimizerStep:
         self.say(
             f"Out of memory: from here on {half} pictures at once, with more parts per step; the batch stays the same."
         )
-
-
-def ran_out_of_memory(error: RuntimeError) -> bool:
-    """Whether it says so, on a GPU, a Mac's GPU or a CPU (Linux, Windows)."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def release_memory() -> None:
