@@ -41,7 +41,7 @@ SHIPPED: dict[str, ShippedWeights] = {
         sha256="01dcf9ca7eb2277aede9a99bc7df8a00d42140252e3774d089a6f1603920d95a"
     ),
     "rf_lw_nano_efficientnet_lite0.camvid": ShippedWeights(
-        sha256="f3475a597639be5ae7b3bd5ca6f0cedee512c495dffe82958281e669f1baa167"
+        sha256="efba9a906bb09a76438475fb0e74391dbdb334080c3961e734355f101cfac18a"
     ),
     "mt_lw_efficientnet_lite2.nyu": ShippedWeights(
         sha256="323676e79693451b09cfbf73da6774af0d459526cdae2293027f1713c0faced7"
