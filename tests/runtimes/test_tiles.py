@@ -103,5 +103,5 @@ def test_large_pictures_are_cut_unasked_on_a_cpu_and_it_is_said(large_above_100x
     assert not caplog.records
     assert torch.equal(usual.logits(large), tiled.logits(large))
     assert not torch.equal(usual.logits(large), whole.logits(large))
-    assert "in tiles of 128x128; --tile 0 for a whole" in caplog.text
+    assert "in tiles of 128x128; --tile 0 for whole ones" in caplog.text
     np.testing.assert_array_equal(usual.predict_mask(large[0].numpy()), tiled.predict_mask(large[0].numpy()))
