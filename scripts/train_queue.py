@@ -30,6 +30,7 @@ import time
 import tomllib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,10 @@ def main() -> None:
     try:
         runs = read_queue(arguments.queue)
         if arguments.only is not None:
-            train_one(runs[arguments.only], arguments)
+            with suppress(
+                KeyboardInterrupt
+            ):  # so it is stopped before its first step, by SIGTERM as well: "stopped", not "failed"
+                train_one(runs[arguments.only], arguments)
             return
         if arguments.fit:
             require_fittable(run.chosen() for run in runs.values())

@@ -94,7 +94,7 @@ def test_a_queue_that_is_told_to_end_stops_its_runs_and_begins_no_other(tmp_path
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as working:
         for line in working.stdout:
-            if line.startswith("first: Learning from epoch"):
+            if line.startswith("first: epoch"):
                 break
         working.terminate()
         rest = working.stdout.read()
