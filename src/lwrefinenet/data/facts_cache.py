@@ -45,9 +45,8 @@ class FactsCache:
             stat, is_file = _stamp(path)
             size, changed, sha256 = self.known_stamps.get(name, (-1, -1, ""))
             key = f"{kind.__name__} {sha256}"
-            since = max(
-                stat.st_mtime_ns, stat.st_ctime_ns
-            )  # unpacking and copying set the first back, nothing the second
+            # Unpacking and copying set the first back to that of the source, nothing the second.
+            since = max(stat.st_mtime_ns, stat.st_ctime_ns)
             if (size, changed) != (stat.st_size, since) or key not in self.known_facts:
                 settled = time.time_ns() - since > UNSETTLED
                 content = path.read_bytes() if is_file else f"{name} {stat.st_size} {stat.st_mtime_ns}".encode()
