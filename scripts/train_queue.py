@@ -116,9 +116,7 @@ def main() -> None:
     try:
         runs = read_queue(arguments.queue)
         if arguments.only is not None:
-            with suppress(
-                KeyboardInterrupt
-            ):  # so it is stopped before its first step, by SIGTERM as well: "stopped", not "failed"
+            with suppress(KeyboardInterrupt):  # before its first step a run ends by it: stopped, not failed
                 train_one(runs[arguments.only], arguments)
             return
         if arguments.fit:
@@ -178,7 +176,7 @@ class Queue:
         if self.stopped or (limit is not None and limit <= FEWEST_SECONDS):
             return
         print(f"== {name}", flush=True)
-        with begun(_command(name, self.arguments, limit)) as child:
+        with subprocess.Popen(_command(name, self.arguments, limit)) as child:
             self.children.add(child)
             if self.stopped:
                 child.terminate()
@@ -206,11 +204,6 @@ class Queue:
             write_atomically(self.arguments.output / "queue.json", (json.dumps(self.states, indent=2) + "\n").encode())
         except LwRefineNetError as error:
             print(f"warning: {error}", file=sys.stderr, flush=True)
-
-
-def begun(command: list[Any]) -> subprocess.Popen[bytes]:
-    """The process of one run."""
-    return subprocess.Popen(command)
 
 
 def _command(name: str, arguments: argparse.Namespace, limit: float | None) -> list[Any]:

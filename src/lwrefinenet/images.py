@@ -23,6 +23,12 @@ WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 Array = TypeVar("Array", bound=NDArray[Any])
 
+
+def is_picture_name(path: Path) -> bool:
+    """Whether a file in a folder is taken for a picture, by its name; hidden ones are not, such as macOS's `._NAME.jpg`."""
+    return path.suffix.lower() in READABLE_SUFFIXES and not path.name.startswith(".")
+
+
 # EXIF orientation -> (transpose, then flip rows, then flip columns) that sets the stored picture upright.
 _UPRIGHT = {
     1: (False, False, False),

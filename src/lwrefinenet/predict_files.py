@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lwrefinenet.errors import ImageError, LwRefineNetError, UsageError
 from lwrefinenet.files import check_writable, write_atomically
-from lwrefinenet.images import MAX_PIXELS, READABLE_SUFFIXES, encode_picture
+from lwrefinenet.images import MAX_PIXELS, READABLE_SUFFIXES, encode_picture, is_picture_name
 from lwrefinenet.predict import Predictor, Segmentation
 
 
@@ -118,8 +118,7 @@ def _expanded(argument: str) -> list[Path]:
         raise UsageError("an input is empty; give a picture, a folder or a glob.")
     path = Path(argument)
     if path.is_dir():
-        visible = (p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-        pictures = sorted(p for p in visible if p.suffix.lower() in READABLE_SUFFIXES)
+        pictures = sorted(p for p in path.iterdir() if is_picture_name(p) and p.is_file())
         if not pictures:
             raise UsageError(f"{path}: this folder holds no pictures ({', '.join(READABLE_SUFFIXES)}).")
         return pictures

@@ -472,3 +472,11 @@ def test_camvid_as_it_lies_here_has_no_errors(shared_data):
     assert [census.split for census in report.censuses] == ["train", "val", "test"]
     assert report.errors == ()
     assert require_sound(open_dataset(shared_data / "camvid", "train")).censuses[0].pictures == 367
+
+
+def test_what_macos_leaves_beside_pictures_is_none(root):
+    """Neither for the doctor nor for the reader."""
+    for folder in ("images", "masks"):
+        (root / folder / "train" / "._000.png").write_bytes(b"Mac OS X")
+    assert check_folder(root).findings == ()
+    assert len(folder_dataset(root, "train")) == 4

@@ -65,12 +65,14 @@ def test_runs_are_trained_at_once_where_it_is_asked_for(script, tmp_path, recipe
     )
     both, commands = threading.Barrier(2, timeout=10), []
 
-    def begin(command):
-        both.wait()
-        commands.append(list(map(str, command)))
-        return subprocess.Popen([sys.executable, "-c", ""])
+    command_of = script._command
 
-    monkeypatch.setattr(script, "begun", begin)
+    def begin(*given):
+        both.wait()
+        commands.append(list(map(str, command_of(*given))))
+        return [sys.executable, "-c", ""]
+
+    monkeypatch.setattr(script, "_command", begin)
     assert script.work_through(script.read_queue(queue), arguments) == dict.fromkeys(names, "stopped")
     assert {command[command.index("--only") + 1] for command in commands} == set(names)
     assert all("--fit" in command and 24 < float(command[command.index("--minutes") + 1]) <= 25 for command in commands)

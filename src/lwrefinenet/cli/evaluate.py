@@ -74,10 +74,8 @@ def evaluate(
     if normals_from_depth and isinstance(pictures, SegmentationDataset):
         pictures = replace(pictures, normals_from_depth=True)
     kept = None if dump is None else Dump(dump, pictures, overwrite=overwrite)
-    identity = {
-        "name": weights,
-        "sha256": weights_files.sha256_of(weights_files.locate(weights)),
-    }  # before it may change
+    # Before a training that goes on may write others in their place.
+    identity = {"name": weights, "sha256": weights_files.sha256_of(weights_files.locate(weights))}
     predictor = Predictor.from_weights(
         weights,
         device=device,
@@ -127,11 +125,11 @@ def _predicted(
             labels=labels,
             tasks=predictor.meta.tasks,
             resize=resize,
-            scales=predictor.views,
             interval=True,
             keep=kept.write if kept else lambda index, mask: None,
             progress=lambda indices: watched(indices, what="evaluating", total=total),
         )
+        # Only now it is known whether large pictures were cut.
         evaluation = replace(evaluation, protocol=replace(evaluation.protocol, scales=predictor.views))
         return evaluation.to_dict(), evaluation
     assert kept is not None  # else it would not have been opened

@@ -13,7 +13,7 @@ from lwrefinenet.data.decoders import NothingLabelled
 from lwrefinenet.data.dump_format import DumpFormat
 from lwrefinenet.data.geometry import FINE_WINDOW, DepthScale, check_kind, normals_from_depth, read_depth, read_normals
 from lwrefinenet.errors import DataError
-from lwrefinenet.images import READABLE_SUFFIXES, read_header, read_mask, read_picture, upright
+from lwrefinenet.images import READABLE_SUFFIXES, is_picture_name, read_header, read_mask, read_picture, upright
 from lwrefinenet.labels import LabelSet
 
 Crop = tuple[slice, slice]  # rows, columns
@@ -318,11 +318,7 @@ def paired_by_stem(images: Path, masks: Path, *, or_list: Path | None = None) ->
             raise DataError(
                 f"{folder}: no such folder; pictures are expected in {images} and masks in {masks}{instead}."
             )
-    pictures = sorted(
-        path
-        for path in images.iterdir()
-        if path.suffix.lower() in READABLE_SUFFIXES and not path.name.startswith(".")  # macOS leaves ._NAME.jpg
-    )
+    pictures = sorted(filter(is_picture_name, images.iterdir()))
     samples = tuple(Sample(path, masks / f"{path.stem}.png") for path in pictures)
     if not samples:
         raise DataError(f"{images}: holds no picture ({', '.join(READABLE_SUFFIXES)}).")

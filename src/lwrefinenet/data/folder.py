@@ -10,7 +10,7 @@ from lwrefinenet.data.geometry import DEPTH_SUFFIXES, DepthScale
 from lwrefinenet.data.lists import listed, read_lines, read_pairs
 from lwrefinenet.errors import DataError
 from lwrefinenet.files import read_toml
-from lwrefinenet.images import READABLE_SUFFIXES
+from lwrefinenet.images import READABLE_SUFFIXES, is_picture_name
 from lwrefinenet.labels import LabelSet, voc_palette
 
 DESCRIPTION = "dataset.toml"
@@ -79,7 +79,7 @@ def _samples(root: Path, split: str) -> tuple[Sample, ...]:
     lines = read_lines(names)
     if "\t" in lines[0]:
         return read_pairs(names, root)
-    by_stem = {path.stem: path.name for path in sorted(images.glob("*")) if path.suffix.lower() in READABLE_SUFFIXES}
+    by_stem = {path.stem: path.name for path in sorted(filter(is_picture_name, images.glob("*")))}
     samples = []
     for line in lines:
         is_name = line.lower().endswith(READABLE_SUFFIXES)
@@ -92,7 +92,7 @@ def _with_depth_alone(root: Path, split: str) -> tuple[Sample, ...]:
     """Pictures of a split that has depth and no masks; for the size of the masks stand the files of depth."""
     folder = root / "depth" / split
     files = {path.stem: path for path in folder.iterdir() if path.suffix.lower() in DEPTH_SUFFIXES}
-    pictures = sorted(path for path in (root / "images" / split).glob("*") if path.suffix.lower() in READABLE_SUFFIXES)
+    pictures = sorted(filter(is_picture_name, (root / "images" / split).glob("*")))
     if lacking := [path for path in pictures if path.stem not in files]:
         raise DataError(
             f"{lacking[0]}: has neither mask nor depth; expected {folder / lacking[0].stem}.png. {len(lacking)} of {len(pictures)} "

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tf
 
@@ -52,28 +51,27 @@ class TrainTransform:
         segmentation: int64 (h, w).  depth: float32 (h, w) metres, divided by the scale over the usual one: what is shown larger
         is nearer.  normals: float32 (3, h, w), their first component negated in a mirror image.  Both are 0 where unknown.
         """
-        # No tv_tensors.Mask: torchvision before 0.29 resizes these by NEAREST whatever it is told, half a pixel beside the picture.
+        # No tv_tensors: torchvision before 0.29 resizes a Mask by NEAREST whatever it is told, half a pixel beside the picture.
         maps = {"segmentation": torch.from_numpy(labelled.mask)[None]}
         if labelled.depth is not None:
             maps["depth"] = torch.from_numpy(labelled.depth)[None]
         if labelled.normals is not None:
             maps["normals"] = torch.from_numpy(labelled.normals).permute(2, 0, 1)
-        image = tv_tensors.Image(torch.from_numpy(labelled.pixels).permute(2, 0, 1))
+        image = torch.from_numpy(labelled.pixels).permute(2, 0, 1)
         image, maps = self._scale_and_crop(image, maps, self._pixel_of_a_class(labelled.mask))
         if torch.rand(()).item() < self.flip:
             image, maps = tf.horizontal_flip(image), {task: tf.horizontal_flip(values) for task, values in maps.items()}
             if "normals" in maps:
                 maps["normals"] = maps["normals"] * MIRRORED
-        pixels = image.as_subclass(Tensor)
         if self.blur and torch.rand(()).item() < self.blur:
             low, high = BLUR_SIGMA
-            pixels = tf.gaussian_blur(pixels, [7, 7], [low + (high - low) * torch.rand(()).item()])
+            image = tf.gaussian_blur(image, [7, 7], [low + (high - low) * torch.rand(()).item()])
         if self.color_jitter:
-            pixels = jitter_colors(pixels, self.color_jitter)
+            image = jitter_colors(image, self.color_jitter)
         maps["segmentation"] = maps["segmentation"][0].long()
         if "depth" in maps:
             maps["depth"] = maps["depth"][0]
-        return pixels, maps
+        return image, maps
 
     def _pixel_of_a_class(self, mask: np.ndarray) -> tuple[int, int] | None:
         """A pixel that the crop is to hold, (row, column), or None for a crop from anywhere."""

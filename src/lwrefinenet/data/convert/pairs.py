@@ -11,7 +11,7 @@ from lwrefinenet.data.convert.target import Drawn, Item
 from lwrefinenet.data.folder import DESCRIPTION
 from lwrefinenet.errors import DataError, UsageError
 from lwrefinenet.files import read_toml
-from lwrefinenet.images import READABLE_SUFFIXES
+from lwrefinenet.images import is_picture_name
 from lwrefinenet.labels import Colour, LabelSet
 
 ENDINGS = ("", "_mask", "_L")  # Carvana and our own predict, CamVid
@@ -48,13 +48,8 @@ def find_pairs(root: Path) -> list[Pair]:
         raise DataError(
             f"{loose[0]}: lies beside the folders {', '.join(path.name for path in folders)}; move it into one."
         )
-    to_predict = [path for path in folders if split_named(path.name) == "test" and not (masks / path.name).is_dir()]
-    return [
-        pair
-        for folder in folders
-        if folder not in to_predict
-        for pair in _paired(folder, masks / folder.name, split_named(folder.name))
-    ]
+    labelled = [path for path in folders if split_named(path.name) != "test" or (masks / path.name).is_dir()]
+    return [pair for folder in labelled for pair in _paired(folder, masks / folder.name, split_named(folder.name))]
 
 
 def items_of(pairs: Sequence[Pair], draw: Callable[..., Drawn]) -> tuple[Item, ...]:
@@ -110,4 +105,4 @@ def _mask_of(picture: Path, by_stem: dict[str, list[Path]], masks: Path) -> Path
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in READABLE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return is_picture_name(path) and path.is_file()

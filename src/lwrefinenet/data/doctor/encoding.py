@@ -98,14 +98,13 @@ def _divided(values: Counter[int], pairs: list[Pair]) -> str:
 
     Where some have no instance (Cityscapes: 7 is road, 26001 a car), no division of all of them keeps the classes.
     """
-    for divisor, meaning in (
-        (257, "8-bit values stretched to 16"),
-        (256, "8-bit values shifted up"),
-        (1000, "class * 1000 + instance"),
+    with_instances = max(values) < 256_000 and all(value == 0 or value >= 1000 for value in values)
+    for divisor, meaning, fits in (
+        (257, "8-bit values stretched to 16", all(value % 257 == 0 for value in values)),
+        (256, "8-bit values shifted up", all(value % 256 == 0 for value in values)),
+        (1000, "class * 1000 + instance", with_instances),
     ):
-        stretched = divisor != 1000 and all(value % divisor == 0 for value in values)
-        with_instances = max(values) < 256_000 and all(value == 0 or value >= 1000 for value in values)
-        if stretched or (divisor == 1000 and with_instances):
+        if fits:
             action = f"Image.fromarray((numpy.array(Image.open(f)) // {divisor}).astype('uint8')).save(f)"
             command = python_on(action, mask_files(pairs))
             return f"They look like {meaning}. Run: {command}"

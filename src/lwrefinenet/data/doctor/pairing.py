@@ -9,7 +9,7 @@ from pathlib import Path
 from lwrefinenet.data.dataset import Sample
 from lwrefinenet.data.doctor.commands import put_aside, python_on, remove
 from lwrefinenet.data.doctor.findings import Finding, Severity, listed, number
-from lwrefinenet.images import READABLE_SUFFIXES
+from lwrefinenet.images import is_picture_name
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,8 @@ def paired(images: Path, masks: Path) -> Pairing:
     """Pair by stem, whatever picture format the masks have; where the masks' stems are all longer by one suffix, by that."""
     pictures, found = _pictures(images), _pictures(masks)
     by_stem = {path.stem: path for path in sorted(found, key=lambda path: path.suffix.lower() == ".png")}
-    suffix = (
-        "" if any(path.stem in by_stem for path in pictures) else _suffix({path.stem for path in pictures}, by_stem)
-    )
+    stems = {path.stem for path in pictures}
+    suffix = _suffix(stems, by_stem) if stems.isdisjoint(by_stem) else ""
     samples = tuple(Sample(path, by_stem[path.stem + suffix]) for path in pictures if path.stem + suffix in by_stem)
     used = {sample.mask for sample in samples}
     served = {path.stem for path in used}
@@ -116,6 +115,4 @@ def _bare(pairing: Pairing, masks: Path) -> Finding:
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in READABLE_SUFFIXES and not path.name.startswith(".")
-    )
+    return sorted(filter(is_picture_name, folder.iterdir()))

@@ -89,6 +89,7 @@ def duplicate_findings(survey: Survey) -> Iterator[Finding]:
     for (first, second), pairs in twins.items():
         left, right = pairs[0]
         surplus = both_files([other for other, _ in pairs])
+        names = survey.list_of(first)
         yield Finding(
             Severity.WARNING,
             f"the same pictures in {first} and {second}",
@@ -96,8 +97,8 @@ def duplicate_findings(survey: Survey) -> Iterator[Finding]:
             f"{left.sample.image.name} of {first} is byte for byte {right.sample.image.name} of {second}",
             f"pictures in {second} that are not learnt from; a score on known pictures says nothing",
             f"Take them out of {first}: {remove(surplus)}"
-            if survey.is_own and survey.list_of(first) is None
-            else f"Take them out of {survey.list_of(first) or f'the list of {first}'}.",
+            if survey.is_own and names is None
+            else f"Take them out of {names or f'the list of {first}'}.",
         )
 
 
