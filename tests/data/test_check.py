@@ -480,3 +480,16 @@ def test_what_macos_leaves_beside_pictures_is_none(root):
         (root / folder / "train" / "._000.png").write_bytes(b"Mac OS X")
     assert check_folder(root).findings == ()
     assert len(folder_dataset(root, "train")) == 4
+
+
+def test_pictures_that_share_a_mask_are_named(root):
+    """One of them learns from a mask that may be another picture's."""
+    twin = root / "images" / "train" / "000.jpg"
+    Image.open(root / "images" / "train" / "000.png").save(twin)
+    found, text = finding(root, "pictures that share a mask", "warning")
+    (left_over,) = found.files
+    assert left_over == root / "images" / "train" / "000.png"
+    assert "1 picture with the stem of another one" in text
+    subprocess.run(text.partition("of each stem: ")[2], shell=True, check=True, cwd=root)
+    assert [path.suffix for path in sorted((root / "images" / "train").glob("000.*"))] == [".jpg"]
+    assert check_folder(root).findings == ()

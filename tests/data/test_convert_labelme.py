@@ -120,6 +120,7 @@ def test_split_folders_keep_pictures_apart_and_other_folders_are_part_of_the_nam
 def test_pictures_without_json_are_noticed(tmp_path):
     write_labelme(tmp_path / "s", "a", [LEFT_HALF])
     picture_file(tmp_path / "s" / "unlabelled.png")
+    (tmp_path / "s" / "._a.png").write_bytes(b"Mac OS X")
     assert read_labelme(tmp_path / "s").notices == {"picture without JSON: left out": 1}
 
 

@@ -75,6 +75,14 @@ def test_folders_by_split_with_images_inside_are_read_too(tmp_path):
     assert left_half_painted(converted(read_yolo(tmp_path / "s"), tmp_path / "d")[1]["val/a"])
 
 
+def test_what_macos_leaves_beside_pictures_is_none(tmp_path):
+    root = write_yolo(tmp_path / "s", f"{LEFT_HALF}\n")
+    before = [item.picture for item in read_yolo(root).items]
+    for picture in before:
+        picture.with_name(f"._{picture.name}").write_bytes(b"Mac OS X")
+    assert [item.picture for item in read_yolo(root).items] == before
+
+
 def test_a_picture_without_label_file_is_background_and_noticed(tmp_path):
     source = write_yolo(tmp_path / "s")
     picture_file(source / "images" / "train" / "empty.png")

@@ -26,7 +26,7 @@ from lwrefinenet.data.convert.records import BACKGROUND, class_labels, entry, re
 from lwrefinenet.data.convert.splits import ALIASES
 from lwrefinenet.data.convert.target import Drawn, Item, Source
 from lwrefinenet.errors import DataError, UsageError
-from lwrefinenet.images import READABLE_SUFFIXES, OpenedImage
+from lwrefinenet.images import OpenedImage, is_picture_name
 from lwrefinenet.labels import LabelSet
 
 IGNORED, UNLABELLED = "__ignore__", "_background_"
@@ -192,5 +192,5 @@ def _stored_mask(shape: dict[str, Any], where: str) -> PIL.Image.Image:
 
 def _pictures_left(root: Path, items: Iterable[Item]) -> int:
     used = {item.picture.resolve() for item in items if item.content is None}
-    there = (path for path in root.rglob("*") if path.suffix.lower() in READABLE_SUFFIXES and path.is_file())
+    there = (path for path in root.rglob("*") if is_picture_name(path) and path.is_file())
     return sum(path.resolve() not in used for path in there)

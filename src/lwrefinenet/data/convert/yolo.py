@@ -19,7 +19,7 @@ from lwrefinenet.data.convert.polygons import Instance, painted, runs_of
 from lwrefinenet.data.convert.records import BACKGROUND, check_chosen, class_labels
 from lwrefinenet.data.convert.target import Drawn, Item, Source
 from lwrefinenet.errors import DataError, UsageError
-from lwrefinenet.images import READABLE_SUFFIXES, OpenedImage
+from lwrefinenet.images import OpenedImage, is_picture_name
 from lwrefinenet.labels import LabelSet
 
 LEEWAY = 0.01  # how far outside the picture a point may lie, as exporters round
@@ -122,7 +122,7 @@ def _pictures(path: Path, description: dict[str, Any], split: str) -> Iterator[t
     for text in given if isinstance(given, list) else [given] if given else []:
         place = _resolved(path, description, str(text), split)
         if place.is_dir():
-            pictures = sorted(p for p in place.rglob("*") if p.suffix.lower() in READABLE_SUFFIXES and p.is_file())
+            pictures = sorted(p for p in place.rglob("*") if is_picture_name(p) and p.is_file())
             yield from ((place, picture) for picture in pictures)
             continue
         for line in filter(None, map(str.strip, place.read_text(encoding="utf-8", errors="replace").splitlines())):

@@ -74,6 +74,17 @@ def pairing_findings(pairing: Pairing, masks: Path) -> list[Finding]:
         )
     if pairing.bare:
         findings.append(_bare(pairing, masks))
+    if sharing := _sharing(pairing.samples):
+        findings.append(
+            Finding(
+                Severity.WARNING,
+                "pictures that share a mask",
+                sharing,
+                f"{number(len(sharing), 'picture')} with the stem of another one",
+                "a stem of its own, and a mask, for each picture",
+                f"Keep one picture of each stem: {put_aside(sharing)}",
+            )
+        )
     if pairing.orphans:
         findings.append(
             Finding(
@@ -86,6 +97,12 @@ def pairing_findings(pairing: Pairing, masks: Path) -> list[Finding]:
             )
         )
     return findings
+
+
+def _sharing(samples: Iterable[Sample]) -> tuple[Path, ...]:
+    """All pictures of a mask but the first."""
+    first: dict[Path, Sample] = {}
+    return tuple(sample.image for sample in samples if first.setdefault(sample.mask, sample) is not sample)
 
 
 def _other_names(pairing: Pairing, masks: Path) -> Finding:
