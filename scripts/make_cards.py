@@ -105,8 +105,13 @@ def _training(name: str) -> str:
     return (
         f"[recipes/{stem}.toml](../../recipes/{stem}.toml), one seed: {_effort(name)}, "
         f"validations not counted (`results/{stem}_training.jsonl`). "
-        f"[What it taught](../../results/training_log.md)."
+        f"[What it taught](../../results/training_log.md).{_offsets(name)}"
     )
+
+
+def _offsets(name: str) -> str:
+    adjustment = weights.read_meta(name).adjustment
+    return f" [Offsets for its classes](../training.md#offsets-for-the-classes): {adjustment}." if adjustment else ""
 
 
 def _scores(name: str) -> str:
@@ -114,7 +119,8 @@ def _scores(name: str) -> str:
     for split, found in _found(name).items():
         low, high = found["mean_iou_interval"]
         rows.append(
-            f"| {SPLITS[split]} | {100 * found['mean_iou']:.1f} % | {100 * low:.1f}-{100 * high:.1f} % | "
+            f"| {SPLITS[split]}{_where_offsets_were_found(name, found)} "
+            f"| {100 * found['mean_iou']:.1f} % | {100 * low:.1f}-{100 * high:.1f} % | "
             f"{100 * found['pixel_accuracy']:.1f} % | {_dense(found)} |"
         )
     protocol = _found(name)["test"]["protocol"]
@@ -171,7 +177,13 @@ def scores_table(kind: str) -> str:
         low, high = (100 * bound for bound in found["test"]["mean_iou_interval"])
         score = f"**{100 * found['test']['mean_iou']:.1f} %** ({low:.1f}-{high:.1f})"
         licence = weights.read_meta(name).licence.partition("(")[0].strip()
-        row = (f"[`{name}`](docs/weights/{name}.md)", score, _beside(found), f"{speed['parameters']:,}", *_times(name))
+        row = (
+            f"[`{name}`](docs/weights/{name}.md)",
+            score,
+            _beside(name, found),
+            f"{speed['parameters']:,}",
+            *_times(name),
+        )
         rows.append(f"| {' | '.join((*row, _megabytes(name), licence))} |")
     for other in sorted(published()[kind], key=lambda other: -float(other["mean_iou"].removeprefix("~"))):
         depth = f"depth RMSE {other['depth_rmse']} m" if "depth_rmse" in other else ""
@@ -183,10 +195,10 @@ def scores_table(kind: str) -> str:
     return "\n".join(rows) + "\n"
 
 
-def _beside(found: dict[str, dict[str, Any]]) -> str:
+def _beside(name: str, found: dict[str, dict[str, Any]]) -> str:
     """Scores on other splits and of other tasks."""
     words = [
-        f"{100 * found[split]['mean_iou']:.1f} % on {place}"
+        f"{100 * found[split]['mean_iou']:.1f} % on {place}{_where_offsets_were_found(name, found[split])}"
         for split, place in (("test_crop", "the 625x468 crop"), ("val", "val"))
         if split in found
     ]
@@ -195,6 +207,12 @@ def _beside(found: dict[str, dict[str, Any]]) -> str:
     if normals := found["test"].get("normals"):
         words.append(f"normals {normals['mean_degrees']:.1f} degrees off")
     return "; ".join(words)
+
+
+def _where_offsets_were_found(name: str, score: dict[str, Any]) -> str:
+    """A remark, if the pictures of a score are those."""
+    on = f"found on {score['protocol']['dataset']} {score['protocol']['split']}"
+    return ", where its offsets were found" if weights.read_meta(name).adjustment == on else ""
 
 
 def targets_table() -> str:

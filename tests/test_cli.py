@@ -87,6 +87,12 @@ def test_predict_goes_on_after_a_bad_file_and_ends_with_1(run, tmp_path, picture
         ),
         (["train", "r.toml", "--data", ".", "--fit"], 2, "--fit: fits a run to a time limit; give one"),
         (["train", "r.toml", "--data", ".", "--time-limit", "5"], 2, "--time-limit '5': expected a number with"),
+        (["adjust", "WEIGHTS", "--data", ".", "-o", "x.onnx"], 2, "x.onnx: weights files end in .safetensors"),
+        (
+            ["adjust", "WEIGHTS", "--data", ".", "-o", "tiny.safetensors"],
+            2,
+            "tiny.safetensors exists; give --overwrite",
+        ),
         (["benchmark", "--train", "--loader"], 2, "--train and --loader are two measurements; give one of them"),
         (["benchmark", "a", "b", "--train"], 2, "--train measures one network, and 2 were given: a, b"),
         (["benchmark", "rf_lw_resnet5"], 2, "no weights are named 'rf_lw_resnet5'"),
@@ -332,6 +338,18 @@ def write_published_checkpoint(path, num_classes):
     torch.save({_published_name(key, names): value for key, value in state.items()}, path)
 
 
+def test_a_folder_that_may_not_be_entered_is_no_fault_of_ours(run, tmp_path, picture, monkeypatch):
+    """Root may enter all of them, so that the system's refusal is acted."""
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied", "locked/best.safetensors")
+
+    monkeypatch.setattr(weights, "locate", refused)
+    code, _, err = run("predict", picture, "--weights", "locked/best.safetensors", "--output", tmp_path / "out")
+    advice = "check its permissions, and those of the folders that it is in."
+    assert code == 1 and f"locked/best.safetensors: Permission denied; {advice}" in err
+
+
 def test_import_turns_a_published_checkpoint_into_weights_that_predict_takes(run, tmp_path, picture):
     write_published_checkpoint(tmp_path / "old.pth", 21)
     output = tmp_path / "voc.safetensors"
@@ -340,6 +358,28 @@ def test_import_turns_a_published_checkpoint_into_weights_that_predict_takes(run
     assert weights.read_meta(output).labels == LABEL_SETS["voc"]
     assert "academic use" in weights.read_meta(output).licence
     assert run("predict", picture, "--weights", output, "--output", tmp_path / "out")[0] == 0
+
+
+def test_adjust_says_what_it_found_and_writes_weights_that_evaluate_takes(run, tmp_path, tiny_weights):
+    data, output = write_shapes(tmp_path / "shapes", val=8), tmp_path / "adjusted.safetensors"
+    code, out, _ = run("adjust", tiny_weights, "--data", data, "-o", output)
+    assert code == 0
+    found, written = out.splitlines()
+    assert re.match(r"Offsets for the classes raise the mean IoU from [\d.]+ % to [\d.]+ %; pictures that the", found)
+    assert written.startswith(f"Wrote {output}.")
+    before, after = (json.loads(run("evaluate", each, "--data", data, "--json")[1]) for each in (tiny_weights, output))
+    assert before["mean_iou"] < after["mean_iou"]
+    assert "offsets" not in before["weights"] and after["weights"]["offsets"] == "found on shapes val"
+    assert run("adjust", output, "--data", data, "-o", tmp_path / "again.safetensors")[0] == 1  # nothing more to gain
+    assert not (tmp_path / "again.safetensors").exists()
+
+
+def test_evaluate_says_where_offsets_were_found_on_what_it_scores(run, tmp_path, tiny_weights):
+    data, output = write_shapes(tmp_path / "shapes", train=8, val=8), tmp_path / "adjusted.safetensors"
+    run("adjust", tiny_weights, "--data", data, "-o", output)
+    sentence = "The offsets of its classes were found on these very pictures: others may well score lower."
+    assert sentence in run("evaluate", output, "--data", data, "--split", "val")[1]
+    assert sentence not in run("evaluate", output, "--data", data, "--split", "train")[1]
 
 
 def test_import_writes_over_nothing_unasked(run, tmp_path):

@@ -38,10 +38,16 @@ def test_every_weights_file_of_the_package_has_its_test_score():
 @pytest.mark.parametrize(("name", "split"), SCORED)
 def test_the_stated_scores_are_the_measured_ones_of_the_shipped_file(name, split):
     measured = result(name, split)
-    assert measured["weights"] == {"name": name, "sha256": weights.SHIPPED[name].sha256}
+    assert measured["weights"] == {"name": name, "sha256": weights.SHIPPED[name].sha256, **offsets_of(name)}
     expected = {label: f"{100 * iou:.1f}" for label, iou in measured["per_class_iou"].items()}
     assert stated_per_class(name, split, list(expected)) == expected
     assert f"{100 * measured['mean_iou']:.1f} %" in row_of(name)
+
+
+def offsets_of(name):
+    """What a result says of the offsets for the classes of weights that have them."""
+    adjustment = weights.read_meta(name).adjustment
+    return {"offsets": adjustment} if adjustment else {}
 
 
 def row_of(name):

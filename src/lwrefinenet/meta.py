@@ -45,6 +45,7 @@ class WeightsMeta:
 
     network and arguments: what `create_model` needs.  recipe: the text of the TOML recipe, empty if unknown.
     licence: of the weights as a whole, as its ingredients allow.
+    adjustment: where the offsets of its classes come from (`adjust`), empty where it has none.
     """
 
     network: str
@@ -55,6 +56,7 @@ class WeightsMeta:
     recipe: str = ""
     licence: str = "unknown"
     sources: tuple[Source, ...] = ()
+    adjustment: str = ""
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -85,6 +87,7 @@ class WeightsMeta:
                 "recipe": self.recipe,
                 "licence": self.licence,
                 "sources": [vars(source) for source in self.sources],
+                **({"adjustment": self.adjustment} if self.adjustment else {}),
             },
             ensure_ascii=False,
         )
@@ -112,4 +115,5 @@ class WeightsMeta:
             recipe=values["recipe"],
             licence=values["licence"],
             sources=tuple(Source(**source) for source in values["sources"]),
+            adjustment=values.get("adjustment", ""),
         )

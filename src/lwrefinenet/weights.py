@@ -32,10 +32,10 @@ class ShippedWeights:
 
 SHIPPED: dict[str, ShippedWeights] = {
     "rf_lw_efficientnet_lite0.camvid": ShippedWeights(
-        sha256="20cc5783a6aa802d4627bd519a3c64eedd42e5961a1c7d9531f3ff17dad356f5"
+        sha256="6c37b6f2f280eda346717c4ce826d02c6a2f1ab57a9f82cc0f29eebea9724ed1"
     ),
     "rf_lw_mobilenetv2.camvid": ShippedWeights(
-        sha256="903bd58daee09c019e1c8c7d747fde2087d4f99c5bedd1d48c92a1183dd53579"
+        sha256="365fc2e11cd79d28cc28048868036f5690cbd3e14589324da3d7e7fdff8ae3f4"
     ),
     "rf_lw_efficientnet_lite0.nyu": ShippedWeights(
         sha256="01dcf9ca7eb2277aede9a99bc7df8a00d42140252e3774d089a6f1603920d95a"
@@ -76,6 +76,12 @@ def read_meta(name_or_path: str | Path) -> WeightsMeta:
     path = locate(name_or_path)
     with _opened(path) as file:
         return _meta_of(path, file.metadata())
+
+
+def is_half(name_or_path: str | Path) -> bool:
+    """Whether weights store their convolutions as float16 (`save`); errors as `load`."""
+    with _opened(locate(name_or_path)) as file:
+        return any(file.get_slice(key).get_dtype() == "F16" for key in file.keys())  # noqa: SIM118 - safe_open is no dict
 
 
 def save(path: str | Path, model: nn.Module, meta: WeightsMeta, *, half: bool = False) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from lwrefinenet import __version__
+from lwrefinenet.cli.adjust import adjust
 from lwrefinenet.cli.benchmark import benchmark
 from lwrefinenet.cli.data import data_app
 from lwrefinenet.cli.evaluate import evaluate
@@ -24,6 +25,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 app.command()(predict)
 app.command()(evaluate)
 app.command(epilog=EPILOG)(train)
+app.command()(adjust)
 app.command()(export)
 app.command("import")(import_)
 app.command()(benchmark)
@@ -63,11 +65,15 @@ def main() -> NoReturn:
     except Exception as error:
         if debug:
             raise
-        complain(
-            f"unexpected {type(error).__name__}: {error}. This is a fault of lwrefinenet; `lwrefinenet --debug ...` shows where."
-        )
+        complain(_unforeseen(error))
         raise SystemExit(1) from error
     raise SystemExit(0)
+
+
+def _unforeseen(error: Exception) -> str:
+    if isinstance(error, PermissionError) and error.filename:
+        return f"{error.filename}: {error.strerror}; check its permissions, and those of the folders that it is in."
+    return f"unexpected {type(error).__name__}: {error}. This is a fault of lwrefinenet; `lwrefinenet --debug ...` shows where."
 
 
 def _show_log() -> None:

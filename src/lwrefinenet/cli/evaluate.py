@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from lwrefinenet import weights as weights_files
+from lwrefinenet.adjust import found_on
 from lwrefinenet.cli.options import (
     DATA_HELP,
     WEIGHTS_HELP,
@@ -89,12 +90,16 @@ def evaluate(
     found, evaluation = _predicted(predictor, pictures, kept, resize.value)
     if kept is not None:
         found["dump"] = str(kept.folder)
+    if predictor.meta.adjustment:
+        identity["offsets"] = predictor.meta.adjustment
     text = json.dumps({**found, "weights": identity, "runtime": predictor.network.name, **provenance()}, indent=2)
     if as_json:
         typer.echo(text)
     else:
         if evaluation is not None:
             evaluation_report(evaluation)
+            if predictor.meta.adjustment == found_on(pictures):
+                say("The offsets of its classes were found on these very pictures: others may well score lower.")
         if kept is not None:
             say(f"{len(kept)} masks of {pictures.name} {pictures.split} are in {kept.folder}.")
     if output is not None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lwrefinenet import weights
+from lwrefinenet.adjust import adjust_weights
 from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.provenance import computer
 from lwrefinenet.training.batches import Batch, batches
@@ -209,7 +210,18 @@ class Training:
             self._validate()
         elif self.data.validation is None and state.finished and self.processes.is_main:
             weights.save(self.run.best, state.shipped_model, self.meta, half=True)
+        if state.finished and recipe.adjust_logits and self.processes.is_main:
+            self._adjust()
         self.saves.save()
+
+    def _adjust(self) -> None:
+        """Give the best weights offsets for their classes, if they help."""
+        assert self.data.validation is not None  # else the recipe would have been refused
+        device, names = self.processes.device, self.meta.labels.class_names
+        watch = lambda indices, what: self.listener.watch(indices, what=what)  # noqa: E731
+        found = adjust_weights(self.run.best, self.run.best, self.data.validation, device=device, watch=watch)
+        self.run.log(epoch=self.state.epoch, **found.to_dict(names))
+        self.listener.say(found.described(names))
 
     def _validate(self) -> None:
         """Score the weights, keep them if they are the best so far, and stop where they get no better."""

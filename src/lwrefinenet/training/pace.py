@@ -69,6 +69,7 @@ class Pace:
         validations = sum(map(recipe.validates_after, range(done + 1, recipe.epochs + 1)))
         validating = usual if self.validating is None else self.validating
         saves = recipe.epochs - done - validations
+        validations += 3 * recipe.adjust_logits  # which looks at the pictures twice, and searches
         return RESERVE * (alike * usual + validations * validating + saves * self.saving)
 
 

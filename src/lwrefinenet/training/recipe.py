@@ -149,6 +149,10 @@ class Recipe:
         "auto",
     )
     validate_every: int = _about("epochs between validations", 5)
+    adjust_logits: bool = _about(
+        "after the last epoch give the best weights offsets for their classes, found on val_split, that raise its mean IoU",
+        False,
+    )
     early_stopping: int = _about("stop after this many validations without a better score; 0: never", 0)
     checkpoint_minutes: float = _about("minutes between checkpoints, beside the one after each epoch", 10.0)
     trackers: tuple[str, ...] = _about(
@@ -201,6 +205,7 @@ class Recipe:
         self._require(
             "decay_epochs", bool(self.decay_epochs) == (self.schedule == "wsd"), 'a number with schedule "wsd"'
         )
+        self._require("adjust_logits", not self.adjust_logits or bool(self.val_split), "false where val_split is empty")
         self._require("early_stopping", not self.early_stopping or bool(self.val_split), "0 where val_split is empty")
 
     def _check_sizes(self) -> None:

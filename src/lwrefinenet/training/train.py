@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lwrefinenet.errors import UsageError
+from lwrefinenet.logit_adjustment import require_enough
 from lwrefinenet.provenance import computer
 from lwrefinenet.training.allocator import keep_freed_memory
 from lwrefinenet.training.batches import dead_workers_named
@@ -70,6 +71,8 @@ def train(
     if processes.is_main:
         run.check(recipe, resume=resume)
     opened = open_data(recipe, data)
+    if recipe.adjust_logits and opened.validation is not None:
+        require_enough(opened.validation)
     alone = run.in_use() if processes.is_main else nullcontext()
     left = None if time_limit is None else time_limit - (time.monotonic() - begun)
     with processes.loss_of_others_named(), dead_workers_named(), alone, stop_requests(left) as stop:
