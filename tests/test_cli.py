@@ -498,6 +498,7 @@ def test_the_flags_are_what_was_promised():
                      "--tta-scales"],
         "train": ["--data", "--device", "--fit", "--help", "--output", "--resume", "--set", "--time-limit"],
         "import": ["--dataset", "--help", "--network", "--output", "--overwrite"],
+        "adjust": ["--data", "--device", "--help", "--output", "--overwrite", "--split"],
         "export": ["--calibration", "--data", "--format", "--help", "--max-drop", "--output", "--overwrite", "--pictures",
                    "--precision", "--report", "--split", "--static"],
         "benchmark": ["--against", "--backends", "--batch", "--classes", "--data", "--help", "--loader", "--output", "--picture",
