@@ -55,9 +55,8 @@ def measured(name_or_path: str, data: Path) -> dict[str, Any]:
 
 def scores_on_test(name_or_path: str | Path, data: Path) -> dict[str, Any]:
     """What `evaluate` says of the test split."""
-    model, meta = weights.load(name_or_path)
-    predictor = Predictor.from_model(model.fuse(), meta, "cpu")
-    return evaluate(predictor.predict_maps, open_dataset(data, "test"), labels=meta.labels).to_dict()
+    predictor = Predictor.from_weights(name_or_path, device="cpu", runtime="pytorch")
+    return evaluate(predictor.predict_maps, open_dataset(data, "test"), labels=predictor.meta.labels).to_dict()
 
 
 if __name__ == "__main__":

@@ -28,13 +28,16 @@ def shapes(tmp_path):
 
 @pytest.fixture
 def blind(tmp_path, shapes):
+    return write_blind(tmp_path / "blind.safetensors", shapes.labels)
+
+
+def write_blind(path, labels, *, half=True):
     """A network of random parameters that says "disc" everywhere."""
     model = build_tiny()
     with torch.no_grad():
         model.head.weight *= 0.05
         model.head.bias[:] = torch.tensor([0.0, 0.0, 2.0])
-    path = tmp_path / "blind.safetensors"
-    weights.save(path, model, replace(TINY_META, labels=shapes.labels), half=True)
+    weights.save(path, model, replace(TINY_META, labels=labels), half=half)
     return path
 
 
@@ -63,12 +66,8 @@ def test_the_network_is_the_same_but_for_its_last_biases(blind, shapes, tmp_path
 
 @pytest.mark.parametrize("half", [True, False])
 def test_parameters_stay_as_exact_as_they_were_stored(shapes, tmp_path, half):
-    source, target = tmp_path / "plain.safetensors", tmp_path / "seeing.safetensors"
-    model = build_tiny()
-    with torch.no_grad():
-        model.head.weight *= 0.05
-        model.head.bias[:] = torch.tensor([0.0, 0.0, 2.0])
-    weights.save(source, model, replace(TINY_META, labels=shapes.labels), half=half)
+    source = write_blind(tmp_path / "plain.safetensors", shapes.labels, half=half)
+    target = tmp_path / "seeing.safetensors"
     adjust_weights(source, target, shapes, device=CPU)
     assert weights.is_half(source) == weights.is_half(target) == half
     old, new = (weights.load(path)[0].state_dict() for path in (source, target))

@@ -20,6 +20,7 @@ from lwrefinenet.logit_adjustment import Adjustment, find_adjustment
 from lwrefinenet.meta import Score
 from lwrefinenet.models.refinenet import RefineNet
 from lwrefinenet.predict import Predictor
+from lwrefinenet.runtimes.choose import EXPORTED
 
 
 def adjust_weights(
@@ -36,7 +37,7 @@ def adjust_weights(
     pictures: of a split that the weights did not learn from.  watch: wraps indices and is told what is done with them.
     UsageError for an exported file; other errors as `weights.load` and `find_adjustment`.
     """
-    if Path(source).suffix in (".onnx", ".xml"):
+    if Path(source).suffix.lower() in EXPORTED:
         raise UsageError(f"{source}: is an exported file; adjust the {weights.SUFFIX} file, and export it again.")
     model, meta = weights.load(source)
     found = find_adjustment(

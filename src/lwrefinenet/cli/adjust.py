@@ -5,12 +5,10 @@ from typing import Annotated
 
 import typer
 
-from lwrefinenet import weights as weights_files
 from lwrefinenet.adjust import adjust_weights
-from lwrefinenet.cli.options import DATA_HELP, DeviceOption, labelled
+from lwrefinenet.cli.options import DATA_HELP, DeviceOption, check_new_weights, labelled
 from lwrefinenet.console import say, watched
 from lwrefinenet.device import resolve_device
-from lwrefinenet.errors import UsageError
 from lwrefinenet.files import check_writable
 
 
@@ -25,10 +23,7 @@ def adjust(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
 ) -> None:
     """Shift the logits of each class so that the mean IoU is largest (logit adjustment); the network stays as fast."""
-    if output.suffix != weights_files.SUFFIX:
-        raise UsageError(f"{output}: weights files end in {weights_files.SUFFIX}; give such a name to -o.")
-    if output.exists() and not overwrite:
-        raise UsageError(f"{output} exists; give --overwrite to replace it, or another -o.")
+    check_new_weights(output, overwrite=overwrite)
     check_writable(output.parent)
     pictures = labelled(data, split)
     found = adjust_weights(

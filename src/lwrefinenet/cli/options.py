@@ -15,6 +15,7 @@ from lwrefinenet.data.layouts import READERS, open_dataset, open_pictures
 from lwrefinenet.data.stages import parse_data_arguments
 from lwrefinenet.data.unlabelled import UnlabelledPictures
 from lwrefinenet.errors import UsageError
+from lwrefinenet.weights import SUFFIX
 
 
 class Resize(StrEnum):
@@ -69,6 +70,14 @@ ResizeOption = Annotated[Resize, typer.Option(help="How logits are resized; bicu
 def complain(sentence: str) -> None:
     """One line on the standard error."""
     error_console.print(f"lwrefinenet: {sentence}", markup=False)
+
+
+def check_new_weights(output: Path, *, overwrite: bool) -> None:
+    """UsageError where weights may not be written under this name: it means another kind of file, or stands for one unasked."""
+    if output.suffix != SUFFIX:
+        raise UsageError(f"{output}: weights files end in {SUFFIX}; give such a name to -o.")
+    if output.exists() and not overwrite:
+        raise UsageError(f"{output} exists; give --overwrite to replace it, or another -o.")
 
 
 def size_of(text: str, option: str, form: str = "HEIGHTxWIDTH") -> tuple[int, int]:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from lwrefinenet import weights
+from lwrefinenet.cli.options import check_new_weights
 from lwrefinenet.console import say
 from lwrefinenet.errors import UsageError
 from lwrefinenet.labels import LABEL_SETS
@@ -25,10 +26,7 @@ def import_(
     """Turn a published checkpoint into a self-describing weights file."""
     if dataset not in LABEL_SETS:
         raise UsageError(f"--dataset {dataset!r} is no label set; expected one of {', '.join(LABEL_SETS)}.")
-    if output.suffix != weights.SUFFIX:
-        raise UsageError(f"{output}: weights files end in {weights.SUFFIX}; give such a name to -o.")
-    if output.exists() and not overwrite:
-        raise UsageError(f"{output} exists; give --overwrite to replace it, or another -o.")
+    check_new_weights(output, overwrite=overwrite)
     labels = LABEL_SETS[dataset]
     model = import_published(file, network)
     if isinstance(model, MultiTaskRefineNet) and model.num_classes == JOINT_CLASSES and dataset in JOINT:
