@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lwrefinenet.data.folder import folder_dataset
+from lwrefinenet.data.mixing import Mixing
 from lwrefinenet.data.transforms import TrainTransform
 from lwrefinenet.errors import DataError
 from lwrefinenet.training.batches import AugmentedSamples, steps_per_epoch
@@ -92,6 +93,21 @@ def test_late_epochs_have_their_own_transform(dataset):
     samples = AugmentedSamples(dataset, TRANSFORM, seed=0, late=late, late_from=1)
     sizes = [tuple(batch.images.shape[-2:]) for batch in stream(samples, range(2), batch_size=6, workers=1)]
     assert sizes == [(32, 32), (48, 64)]
+
+
+@pytest.mark.parametrize("mixing", [Mixing(class_mix=1.0), Mixing(cut_mix=1.0)], ids=str)
+def test_mixed_crops_hold_two_pictures_and_depend_on_seed_epoch_and_place_alone(dataset, mixing):
+    plain = AugmentedSamples(dataset, TRANSFORM, seed=0)
+    mixed = replace(plain, mixing=mixing)
+    settings = {"batch_size": 2, "workers": 0}
+    whole = list(stream(mixed, range(2), **settings))
+    assert same(whole[1:], list(stream(mixed, range(2), first_step=1, **settings)))
+    assert not same(whole, list(stream(plain, range(2), **settings)))
+    image, targets, _ = mixed[0, 3]
+    alone, targets_alone, _ = plain[0, 3]
+    kept = (image == alone).all(dim=0)
+    assert 0.02 < kept.float().mean() < 0.98
+    assert torch.equal(targets["segmentation"][kept], targets_alone["segmentation"][kept])
 
 
 def signal_to_the_workers(dataset, number):

@@ -117,8 +117,7 @@ def test_crops_at_the_input_scale_hold_the_depth_that_will_be_predicted_at_it():
 
 
 def test_a_field_that_came_later_leaves_runs_from_before_it_resumable():
-    # Found when none of decay_epochs, crops_at_input_scale, blur, drop_path and balanced_crops was there; a new field belongs
-    # into CAME_LATER.
+    # Found when none of those in CAME_LATER was there; a new field belongs there.
     assert fingerprint(Recipe(model="rf_lw_mobilenetv2", epochs=1)).startswith("3a8a31624da6c632")
     assert (
         fingerprint(Recipe(model="rf_lw_mobilenetv2", epochs=1, crops_at_input_scale=True))[:16] != "3a8a31624da6c632"
@@ -534,6 +533,8 @@ def test_batch_norms_are_frozen_by_default_for_small_batches_on_trained_backbone
         {"drop_path": 0.5},
         {"blur": 1.0},
         {"balanced_crops": 1.0},
+        {"class_mix": 1.0},
+        {"cut_mix": 1.0},
         {"label_smoothing": 0.1},
         {"device_batch": 2},
         {"precision": "bfloat16"},

@@ -15,6 +15,11 @@ def test_a_misspelt_key_is_refused_with_the_nearest_name():
         Recipe.from_dict({**LEAST, "epocs": 3})
 
 
+def test_a_crop_is_mixed_in_one_way_or_the_other():
+    with pytest.raises(RecipeError, match=r"cut_mix is 0.6; expected at most 1 with class_mix \(0.5\)"):
+        Recipe.from_dict({**LEAST, "class_mix": 0.5, "cut_mix": 0.6})
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lwrefinenet.data.dataset import LabelledPictures
+from lwrefinenet.data.mixing import Crop, Mixing, laid_over
 from lwrefinenet.data.transforms import TrainTransform
 from lwrefinenet.errors import DataError, LwRefineNetError, RunError
 
@@ -34,6 +35,7 @@ class AugmentedSamples(Dataset[tuple[Tensor, dict[str, Tensor], int]]):
 
     tasks: what is learnt beside the masks; where a picture lacks a label, all of it is unknown.
     late: the transform from epoch `late_from` on, where there is another one.
+    mixing: how often a part of another picture is laid over one; None for never.
     """
 
     pictures: LabelledPictures
@@ -42,18 +44,25 @@ class AugmentedSamples(Dataset[tuple[Tensor, dict[str, Tensor], int]]):
     late: TrainTransform | None = None
     late_from: int = 0
     tasks: tuple[str, ...] = ()
+    mixing: Mixing | None = None
 
     def __getitem__(self, place: Place) -> tuple[Tensor, dict[str, Tensor], int]:
         epoch, index = place
-        labelled = self.pictures.labelled(index, self.tasks)
         transform = self.transform if self.late is None or epoch < self.late_from else self.late
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(_mixed(self.seed, epoch, index))  # a GPU's is the network's
-            image, targets = transform.of(labelled)
+            crop = self._crop(index, transform)
+            if self.mixing is not None and (part := self.mixing.draw()) is not None:
+                other = self._crop(int(torch.randint(len(self.pictures), ()).item()), transform)
+                crop = laid_over(crop, other, part(other[1]["segmentation"], transform.ignore_index))
+        return *crop, index
+
+    def _crop(self, index: int, transform: TrainTransform) -> Crop:
+        image, targets = transform.of(self.pictures.labelled(index, self.tasks))
         for task in self.tasks:
             if task not in targets:
                 targets[task] = torch.zeros(image.shape[1:] if task == "depth" else image.shape)
-        return image, {task: targets[task] for task in ("segmentation", *self.tasks)}, index
+        return image, {task: targets[task] for task in ("segmentation", *self.tasks)}
 
 
 def steps_per_epoch(num_pictures: int, batch_size: int) -> int:

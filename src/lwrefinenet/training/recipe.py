@@ -85,6 +85,10 @@ class Recipe:
     balanced_crops: float = _about(
         "chance that a crop is laid around a pixel of one class of its picture, each class alike likely", 0.0
     )
+    class_mix: float = _about(
+        "chance that half of the classes of another picture's crop are laid over a crop (ClassMix)", 0.0
+    )
+    cut_mix: float = _about("chance that a rectangle of another picture's crop is laid over a crop (CutMix)", 0.0)
 
     batch_size: int = _about("pictures per optimiser step, all devices together", 8)
     device_batch: int | None = _about(
@@ -178,6 +182,8 @@ class Recipe:
             "color_jitter",
             "blur",
             "balanced_crops",
+            "class_mix",
+            "cut_mix",
             "drop_path",
             "ema_decay",
             "class_weight_power",
@@ -195,6 +201,7 @@ class Recipe:
             *("teacher_weight", "depth_weight", "normals_weight"),
         ):
             self._require(name, getattr(self, name) >= 0, "0 or more")
+        self._require("cut_mix", self.class_mix + self.cut_mix <= 1, f"at most 1 with class_mix ({self.class_mix})")
         scale = self.input_scale
         self._require("input_scale", scale is None or 0.25 <= scale <= 2, "0.25 to 2")
         self._require("seed", 0 <= self.seed < 2**63, "0 or more, and less than 2**63")

@@ -20,7 +20,10 @@ from lwrefinenet.training.recipe import Recipe
 FREE_TO_CHANGE = ("workers", "cache", "device_batch", "checkpoint_minutes", "trackers")
 
 # Off, they change nothing: runs from before they came can go on.
-CAME_LATER = ("decay_epochs", "crops_at_input_scale", "blur", "drop_path", "balanced_crops", "adjust_logits")
+CAME_LATER = (
+    *("decay_epochs", "crops_at_input_scale", "blur", "drop_path", "balanced_crops", "adjust_logits"),
+    *("class_mix", "cut_mix"),
+)
 
 
 @dataclass(frozen=True)

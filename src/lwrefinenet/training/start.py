@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lwrefinenet import weights
+from lwrefinenet.data.mixing import Mixing
 from lwrefinenet.data.transforms import TrainTransform
 from lwrefinenet.errors import RecipeError
 from lwrefinenet.meta import Source, WeightsMeta
@@ -114,7 +115,8 @@ def samples_of(stage: Stage, recipe: Recipe, meta: WeightsMeta) -> AugmentedSamp
             scale_range=recipe.late_scale_range or recipe.scale_range,
         )
     late_from = recipe.epochs - recipe.late_epochs
-    return AugmentedSamples(stage.pictures, first, recipe.seed, late, late_from, beside_masks(meta.tasks))
+    mixing = Mixing(recipe.class_mix, recipe.cut_mix) if recipe.class_mix or recipe.cut_mix else None
+    return AugmentedSamples(stage.pictures, first, recipe.seed, late, late_from, beside_masks(meta.tasks), mixing)
 
 
 def beside_masks(tasks: Sequence[str]) -> tuple[str, ...]:
