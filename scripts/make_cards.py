@@ -24,9 +24,7 @@ PUBLISHED, NETWORKS = (ROOT / "scripts" / f"published_{what}.toml" for what in (
 DATA = {"camvid": "camvid", "nyu": "nyudv2"}  # folder of the data, by the second half of a name
 SPLITS = {"test": "test", "test_crop": "test, 625x468 crop", "val": "val"}
 # Where a training took its seconds, of those whose metrics do not say it yet.
-TRAINED_ON = dict.fromkeys(
-    ("rf_lw_efficientnet_lite2.nyu", "rf_lw_mobilenetv2.nyu", "rf_lw_efficientnet_lite0.camvid"), "one H100"
-)
+TRAINED_ON = dict.fromkeys(("rf_lw_efficientnet_lite2.nyu", "rf_lw_mobilenetv2.nyu"), "one H100")
 BEGINS = "<!-- {} written by scripts/make_cards.py -->\n"
 LIMITS = {
     "camvid": "Learnt from 367 frames of drives through Cambridge, one camera behind a windscreen, by day and at dusk. Other "
@@ -275,7 +273,8 @@ def _effort(name: str) -> str:
     said = {line["device"]: None for line in _lines(name) if "device" in line}
     machine = " and ".join(said) or TRAINED_ON.get(name, "two shared CPU cores")
     recipe = Recipe.from_toml(_recipe_file(name))
-    before = f", after `{recipe.initial_weights}`" if recipe.initial_weights else ""
+    former = "its former file" if recipe.initial_weights == name else f"`{recipe.initial_weights}`"
+    before = f", after {former}" if recipe.initial_weights else ""
     taught = f", taught by `{recipe.teacher}`" if recipe.teacher else ""
     return f"{max(line['epoch'] for line in _lines(name))} epochs in {time} of {machine}{before}{taught}"
 

@@ -27,7 +27,9 @@ def computer(device: torch.device) -> str:
     """What computes there, by its name: the GPU's, or the processor's with its threads."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
-    return f"{torch.get_num_threads()} threads of {_processor()}" if device.type == "cpu" else device.type
+    threads = torch.get_num_threads()
+    named = f"{threads} {'thread' if threads == 1 else 'threads'} of {_processor()}"
+    return named if device.type == "cpu" else device.type
 
 
 def package_version() -> str:

@@ -32,7 +32,7 @@ class ShippedWeights:
 
 SHIPPED: dict[str, ShippedWeights] = {
     "rf_lw_efficientnet_lite0.camvid": ShippedWeights(
-        sha256="6c37b6f2f280eda346717c4ce826d02c6a2f1ab57a9f82cc0f29eebea9724ed1"
+        sha256="d6586c17a01078bd12893c0d7ff6755f124a376837c5c8559b7d6f097c629d09"
     ),
     "rf_lw_mobilenetv2.camvid": ShippedWeights(
         sha256="365fc2e11cd79d28cc28048868036f5690cbd3e14589324da3d7e7fdff8ae3f4"
@@ -41,7 +41,7 @@ SHIPPED: dict[str, ShippedWeights] = {
         sha256="01dcf9ca7eb2277aede9a99bc7df8a00d42140252e3774d089a6f1603920d95a"
     ),
     "rf_lw_nano_efficientnet_lite0.camvid": ShippedWeights(
-        sha256="efba9a906bb09a76438475fb0e74391dbdb334080c3961e734355f101cfac18a"
+        sha256="065bd7c527ebd4fd7cd04d8cab2ec6a3bc0153c2197ee4508ac42ac4dd6dd815"
     ),
     "mt_lw_efficientnet_lite2.nyu": ShippedWeights(
         sha256="323676e79693451b09cfbf73da6774af0d459526cdae2293027f1713c0faced7"
