@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ class AugmentedSamples(Dataset[tuple[Tensor, dict[str, Tensor], int]]):
 
     tasks: what is learnt beside the masks; where a picture lacks a label, all of it is unknown.
     late: the transform from epoch `late_from` on, where there is another one.
-    mixing: how often a part of another picture is laid over one; None for never.
+    mixing: how often a part of another picture is laid over one.
     """
 
     pictures: LabelledPictures
@@ -44,7 +44,7 @@ class AugmentedSamples(Dataset[tuple[Tensor, dict[str, Tensor], int]]):
     late: TrainTransform | None = None
     late_from: int = 0
     tasks: tuple[str, ...] = ()
-    mixing: Mixing | None = None
+    mixing: Mixing = field(default_factory=Mixing)
 
     def __getitem__(self, place: Place) -> tuple[Tensor, dict[str, Tensor], int]:
         epoch, index = place
@@ -52,7 +52,7 @@ class AugmentedSamples(Dataset[tuple[Tensor, dict[str, Tensor], int]]):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(_mixed(self.seed, epoch, index))  # a GPU's is the network's
             crop = self._crop(index, transform)
-            if self.mixing is not None and (part := self.mixing.draw()) is not None:
+            if (part := self.mixing.draw()) is not None:
                 other = self._crop(int(torch.randint(len(self.pictures), ()).item()), transform)
                 crop = laid_over(crop, other, part(other[1]["segmentation"], transform.ignore_index))
         return *crop, index

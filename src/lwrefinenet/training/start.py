@@ -115,7 +115,7 @@ def samples_of(stage: Stage, recipe: Recipe, meta: WeightsMeta) -> AugmentedSamp
             scale_range=recipe.late_scale_range or recipe.scale_range,
         )
     late_from = recipe.epochs - recipe.late_epochs
-    mixing = Mixing(recipe.class_mix, recipe.cut_mix) if recipe.class_mix or recipe.cut_mix else None
+    mixing = Mixing(recipe.class_mix, recipe.cut_mix)
     return AugmentedSamples(stage.pictures, first, recipe.seed, late, late_from, beside_masks(meta.tasks), mixing)
 
 
