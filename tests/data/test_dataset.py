@@ -6,6 +6,7 @@ from lwrefinenet.data.dataset import ConcatenatedDataset
 from lwrefinenet.data.folder import folder_dataset
 from lwrefinenet.data.layouts import open_dataset
 from lwrefinenet.errors import DataError
+from tests.foreign import mask_file, picture_file
 from tests.pictures import write_list
 from tests.shapes import shapes_picture, write_shapes
 
@@ -145,6 +146,22 @@ def test_nyu_layout_is_recognised_and_the_published_crop_is_625x468(tmp_path):
 def test_a_folder_of_no_known_layout_says_what_is_expected(tmp_path):
     with pytest.raises(DataError, match=r"Expected one of: dataset\.toml .* trainannot/ .* train\.txt"):
         open_dataset(tmp_path)
+
+
+def test_a_drive_of_camvids_train_is_held_out_for_choices(shared_data):
+    root = shared_data / "camvid"
+    whole, fit, held_out = (open_dataset(root, split).samples for split in ("train", "train_fit", "train_holdout"))
+    assert (len(fit), len(held_out)) == (266, 101)
+    assert set(fit) | set(held_out) == set(whole)
+    drives = [{sample.image.name.partition("_")[0] for sample in part} for part in (fit, held_out)]
+    assert not drives[0] & drives[1]
+
+
+def test_camvid_under_other_names_has_no_drive_to_hold_out(tmp_path):
+    picture_file(tmp_path / "train" / "a.png", (2, 3))
+    mask_file(tmp_path / "trainannot" / "a.png", [[0, 1, 2]] * 2)
+    with pytest.raises(DataError, match=r"train: all pictures, or none, have names that begin with 0006R0"):
+        open_dataset(tmp_path, "train_fit")
 
 
 def test_camvid_as_it_lies_here_has_the_published_split(shared_data):
