@@ -62,13 +62,12 @@ def load(name_or_path: str | Path) -> tuple[RefineNet, WeightsMeta]:
     """
     path = locate(name_or_path)
     meta, state = _read(path)
-    try:
-        model = create_model(meta.network, len(meta.labels), **meta.arguments)
-    except (UsageError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: its metadata asks for a network that cannot be built: {error}") from error
-    load_strictly(model, state, origin=str(path), network=meta.network)
-    _check_tasks(model, meta, path)
-    return model.eval(), meta
+    return _built(state, meta, origin=str(path)), meta
+
+
+def as_stored(model: nn.Module, meta: WeightsMeta) -> RefineNet:
+    """The network that `load` gives back after `save` with `half`, without a file in between."""
+    return _built(_state_of(model, half=True), meta, origin="these weights")
 
 
 def read_meta(name_or_path: str | Path) -> WeightsMeta:
@@ -89,16 +88,27 @@ def save(path: str | Path, model: nn.Module, meta: WeightsMeta, *, half: bool = 
 
     half: store convolution weights as float16 (half the size; biases and batch-norm statistics stay float32).
     """
-    _check_tasks(model, meta, Path(path))
-    state = {key: _stored(value, half=half) for key, value in model.state_dict().items()}
-    write_atomically(Path(path), serialise(state, metadata={META_KEY: meta.to_json(), "format": "pt"}))
+    _check_tasks(model, meta, str(path))
+    metadata = {META_KEY: meta.to_json(), "format": "pt"}
+    write_atomically(Path(path), serialise(_state_of(model, half=half), metadata=metadata))
 
 
-def _check_tasks(model: nn.Module, meta: WeightsMeta, path: Path) -> None:
+def _built(state: Mapping[str, Tensor], meta: WeightsMeta, *, origin: str) -> RefineNet:
+    """origin: where the state comes from, for messages."""
+    try:
+        model = create_model(meta.network, len(meta.labels), **meta.arguments)
+    except (UsageError, TypeError, ValueError) as error:
+        raise WeightsError(f"{origin}: its metadata asks for a network that cannot be built: {error}") from error
+    load_strictly(model, state, origin=origin, network=meta.network)
+    _check_tasks(model, meta, origin)
+    return model.eval()
+
+
+def _check_tasks(model: nn.Module, meta: WeightsMeta, origin: str) -> None:
     tasks = getattr(model, "tasks", meta.tasks)
     if tasks != meta.tasks:
         raise WeightsError(
-            f"{path}: its metadata speaks of {', '.join(meta.tasks)}, the network gives {', '.join(tasks)}; the metadata's "
+            f"{origin}: its metadata speaks of {', '.join(meta.tasks)}, the network gives {', '.join(tasks)}; the metadata's "
             f"arguments need tasks = {list(tasks)}."
         )
 
@@ -150,8 +160,7 @@ def _opened(path: Path) -> safe_open:
 def _read(path: Path) -> tuple[WeightsMeta, dict[str, Tensor]]:
     with _opened(path) as file:
         meta = _meta_of(path, file.metadata())
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safe_open is no dict
-    return meta, {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+        return meta, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safe_open is no dict
 
 
 def _meta_of(path: Path, metadata: Mapping[str, str] | None) -> WeightsMeta:
@@ -166,6 +175,11 @@ def _meta_of(path: Path, metadata: Mapping[str, str] | None) -> WeightsMeta:
         raise WeightsError(
             f"{path}: its lwrefinenet metadata cannot be read ({type(error).__name__}: {error})."
         ) from error
+
+
+def _state_of(model: nn.Module, *, half: bool) -> dict[str, Tensor]:
+    """What a file holds of a network."""
+    return {key: _stored(value, half=half) for key, value in model.state_dict().items()}
 
 
 def _stored(value: Tensor, *, half: bool) -> Tensor:

@@ -1,8 +1,7 @@
-"""The score of the weights as they would be shipped: written, read again, and only then measured."""
+"""The score of the weights as they would be shipped: rounded as in their file, and only then measured."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from lwrefinenet import weights
 from lwrefinenet.data.dataset import LabelledPictures
@@ -34,12 +33,9 @@ def score_as_shipped(
     processes: Processes,
     listener: Listener,
 ) -> Trial:
-    """Score the weights from a file of theirs (float16), each process a share of the pictures; the same for all of them."""
+    """Score the weights as their file will hold them (float16), each process a share of the pictures; the same for all of them."""
     processes.take_buffers_of_main(model)
-    with TemporaryDirectory() as folder:  # the run folder is the main process's alone
-        path = Path(folder) / "trial.safetensors"
-        weights.save(path, model, meta, half=True)
-        stored, _ = weights.load(path)
+    stored = weights.as_stored(model, meta)
     predictor = Predictor.from_model(stored.fuse(), meta, processes.device)
     evaluation = evaluate(
         predictor.predict_maps,
