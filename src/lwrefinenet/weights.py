@@ -41,7 +41,7 @@ SHIPPED: dict[str, ShippedWeights] = {
         sha256="01dcf9ca7eb2277aede9a99bc7df8a00d42140252e3774d089a6f1603920d95a"
     ),
     "rf_lw_nano_efficientnet_lite0.camvid": ShippedWeights(
-        sha256="065bd7c527ebd4fd7cd04d8cab2ec6a3bc0153c2197ee4508ac42ac4dd6dd815"
+        sha256="8f81f62281a68ff804fe74a907c53e2013007b64a43b92f85f61ad40eb42fba5"
     ),
     "mt_lw_efficientnet_lite2.nyu": ShippedWeights(
         sha256="323676e79693451b09cfbf73da6774af0d459526cdae2293027f1713c0faced7"
