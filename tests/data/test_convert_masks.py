@@ -157,17 +157,6 @@ def test_palette_colours_are_used_where_a_table_is_given(tmp_path):
     assert found["a"][1].tolist() == [[1, 0]]
 
 
-def test_grey_masks_hold_indices_beside_a_palette_in_dataset_toml_as_well(tmp_path):
-    source = write_source(tmp_path / "s", {"a": [[0, 1, 255]]}, size=(1, 3))
-    mask_file(source / "masks" / "b.png", [[0, 1, 1]], palette=[SKY, ROAD])
-    picture_file(source / "images" / "b.png", (1, 3))
-    description = 'class_names = ["road", "sky"]\npalette = [[128, 64, 128], [70, 130, 180]]\n'
-    (source / "dataset.toml").write_text(description)
-    _, found = converted(read_palette(source), tmp_path / "d")
-    assert found["a"][1].tolist() == [[0, 1, 255]]
-    assert found["b"][1].tolist() == [[1, 0, 0]]  # its own palette's colours
-
-
 def test_indices_without_names_are_listed_with_a_line_to_paste(tmp_path):
     source = write_source(tmp_path / "s", {"a": [[0, 2, 255, 0]]}, size=(1, 4))
     with pytest.raises(UsageError, match=r"0 \(50\.0 %\), 2 \(25\.0 %\), 255 .*--classes class_0,class_1,class_2$"):

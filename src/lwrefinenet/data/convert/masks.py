@@ -20,7 +20,6 @@ from lwrefinenet.labels import Colour, LabelSet, voc_palette
 ALPHA_DROPPED = (
     "mask with alpha: dropped, the colours under it count (--transparent-ignore would ignore transparent pixels)"
 )
-GREY = ("1", "L", "I", "I;16", "I;16B")  # Pillow's modes of a single band without a palette
 TRANSPARENT = "mask with transparent pixels: ignored, as asked"
 
 
@@ -68,15 +67,12 @@ def read_palette(
 ) -> Source:
     """Index PNGs: by their palette colours where a table is given (`colours`, or a palette in dataset.toml), else by index.
 
-    A grey file has no palette: only the file `colours` makes its values colours.  Names of the indices come from `classes` or
-    dataset.toml; without them a UsageError lists the indices found.  Index 255 (or dataset.toml's ignore_index) counts nowhere.
+    Names of the indices come from `classes` or dataset.toml; without them a UsageError lists the indices found.
+    Index 255 (or dataset.toml's ignore_index) counts nowhere.
     """
-    if colours is not None:
+    if colours is not None or has_colour_table(root):
         return read_rgb(root, classes=classes, colours=colours, tolerance=tolerance)
     pairs = find_pairs(root)
-    if (table := _table(root, None, classes)) is not None:
-        draw = partial(_by_own_palette, table=table, tolerance=tolerance)
-        return Source(table.labels, items_of(pairs, draw), table.extra)
     given = source_description(root)
     ignore_index = given.get("ignore_index", 255)
     names = list(classes or given.get("class_names", ()))
@@ -96,14 +92,6 @@ def _by_colour(picture: OpenedImage, path: Path, table: ColourTable, tolerance: 
     noticed = () if (alpha == 255).all() else (TRANSPARENT if transparent_ignore else ALPHA_DROPPED,)
     mask, notices = set_upright(indices, picture, str(path), "the mask is")
     return Drawn(mask, (*noticed, *notices))
-
-
-def _by_own_palette(picture: OpenedImage, path: Path, table: ColourTable, tolerance: int) -> Drawn:
-    with opened_image(path) as image:
-        grey = image.image.mode in GREY
-    if grey:
-        return _by_index(picture, path, table.labels)
-    return _by_colour(picture, path, table, tolerance, transparent_ignore=False)
 
 
 def _by_index(picture: OpenedImage, path: Path, labels: LabelSet) -> Drawn:
