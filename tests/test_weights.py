@@ -46,12 +46,12 @@ def test_half_precision_is_half_the_size_and_nearly_the_same(tmp_path, weights_f
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-def test_as_stored_is_what_a_half_file_gives_back(tmp_path, tiny_model, tiny_meta):
-    stored = weights.as_stored(tiny_model.train(), tiny_meta)
+def test_a_rounded_network_is_what_a_half_file_gives_back(tmp_path, tiny_model, tiny_meta):
+    found = weights.rounded(tiny_model.train(), tiny_meta)
     weights.save(tmp_path / "half.safetensors", tiny_model, tiny_meta, half=True)
     expected = weights.load(tmp_path / "half.safetensors")[0].state_dict()
-    assert all(torch.equal(value, expected[key]) for key, value in stored.state_dict().items())
-    assert tiny_model.training and not stored.training
+    assert all(torch.equal(value, expected[key]) for key, value in found.state_dict().items())
+    assert tiny_model.training and not found.training
 
 
 def test_training_network_is_saved_without_leaving_its_mode(tmp_path, tiny_model, tiny_meta):

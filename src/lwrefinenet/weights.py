@@ -65,9 +65,12 @@ def load(name_or_path: str | Path) -> tuple[RefineNet, WeightsMeta]:
     return _built(state, meta, origin=str(path)), meta
 
 
-def as_stored(model: nn.Module, meta: WeightsMeta) -> RefineNet:
-    """The network that `load` gives back after `save` with `half`, without a file in between."""
-    return _built(_state_of(model, half=True), meta, origin="these weights")
+def rounded(model: nn.Module, meta: WeightsMeta) -> RefineNet:
+    """The network that `load` gives back after `save` with `half`, without a file in between.
+
+    In evaluation mode, float32, on the CPU; the given one stays as it is.  WeightsError where the metadata speaks of another.
+    """
+    return _built(_state_of(model, half=True), meta, origin="the network in memory")
 
 
 def read_meta(name_or_path: str | Path) -> WeightsMeta:

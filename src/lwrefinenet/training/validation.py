@@ -35,7 +35,7 @@ def score_as_shipped(
 ) -> Trial:
     """Score the weights as their file will hold them (float16), each process a share of the pictures; the same for all of them."""
     processes.take_buffers_of_main(model)
-    stored = weights.as_stored(model, meta)
+    stored = weights.rounded(model, meta)
     predictor = Predictor.from_model(stored.fuse(), meta, processes.device)
     evaluation = evaluate(
         predictor.predict_maps,
