@@ -275,7 +275,7 @@ def _effort(name: str) -> str:
     recipe = Recipe.from_toml(_recipe_file(name))
     former = "its former file" if recipe.initial_weights == name else f"`{recipe.initial_weights}`"
     before = f", after {former}" if recipe.initial_weights else ""
-    taught = f", taught by `{recipe.teacher}`" if recipe.teacher else ""
+    taught = ", taught by " + " and ".join(f"`{teacher}`" for teacher in recipe.teachers) if recipe.teachers else ""
     return f"{max(line['epoch'] for line in _lines(name))} epochs in {time} of {machine}{before}{taught}"
 
 

@@ -1,6 +1,8 @@
-"""Where to compute, from the word that a user gives; and whether there was too little memory for it."""
+"""Where to compute, from the word that a user gives; how, and whether there was too little memory for it."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -34,6 +36,20 @@ def ran_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         words in str(error) for words in OUT_OF_MEMORY
     )
+
+
+@contextmanager
+def timed_convolutions(device: torch.device) -> Iterator[None]:
+    """On a CUDA GPU, let cuDNN try its ways to convolve pictures of a new size and keep the fastest, while this lasts.
+
+    For crops, which are all of one size; where sizes vary, the trials would take longer than they save.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def _count(kind: str) -> int:

@@ -19,8 +19,12 @@ def provenance() -> dict[str, Any]:
         "commit": _commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "machine": {"processor": _processor(), "threads": torch.get_num_threads(), "system": platform.system()},
+        "machine": {"processor": _processor(), "threads": torch.get_num_threads(), "system": platform.system(), **_gpu()},
     }
+
+
+def _gpu() -> dict[str, str]:
+    return {"gpu": computer(torch.device("cuda"))} if torch.cuda.is_available() else {}
 
 
 def computer(device: torch.device) -> str:

@@ -96,6 +96,8 @@ def test_a_backend_for_a_device_that_is_not_there_is_misuse(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="device 'cuda' is not there"):
         open_backend("cuda-fp16", subject(), np.zeros((64, 96, 3), np.uint8))
+    with pytest.raises(UsageError, match="device 'cuda' is not there"):
+        open_backend("published-cuda", subject(), np.zeros((64, 96, 3), np.uint8))
 
 
 def test_multiply_adds_of_a_convolution_are_counted_right():
@@ -122,7 +124,7 @@ def test_networks_of_smp_take_every_size():
 
 
 def test_what_is_measured_unasked_can_run_here(monkeypatch):
-    assert set(usual_backends()) <= {PUBLISHED, *BACKENDS}
+    assert set(usual_backends()) <= {*PUBLISHED, *BACKENDS}
     monkeypatch.setattr(openvino_runtime, "processor_has", lambda _: False)
     assert "openvino-bf16" not in usual_backends()
 

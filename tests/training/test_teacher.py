@@ -46,8 +46,8 @@ def teacher_file(tmp_path):
     return str(path)
 
 
-def teacher_of(path, labels=TINY_META.labels, weight=2.0, **settings):
-    return Teacher(path, labels, weight=weight, temperature=1.0, device=torch.device("cpu"), **settings)
+def teacher_of(*paths, labels=TINY_META.labels, weight=2.0, temperature=1.0, **settings):
+    return Teacher(paths, labels, weight=weight, temperature=temperature, device=torch.device("cpu"), **settings)
 
 
 def test_pictures_that_come_resized_are_seen_as_they_are(tmp_path):
@@ -71,10 +71,26 @@ def test_a_network_is_at_no_distance_from_itself_and_a_gradient_leads_others_the
     after = teacher.distance(logits - 100 * logits.grad, IMAGES)
     assert after < before
     assert before.item() == pytest.approx(2 * divergence(logits, own, 1.0).item(), rel=1e-4)
-    assert not any(parameter.requires_grad for parameter in teacher.network.parameters())
+    assert not any(parameter.requires_grad for parameter in teacher.opinions[0].network.parameters())
+
+
+def test_of_several_teachers_the_mean_of_their_probabilities_is_learnt(teacher_file, tmp_path):
+    torch.manual_seed(9)
+    other = create_model("rf_lw", 3, backbone="test_resnet", decoder_channels=8, input_scale=0.5).eval()
+    path = tmp_path / "other.safetensors"
+    arguments = {"backbone": "test_resnet", "decoder_channels": 8, "input_scale": 0.5}
+    weights.save(path, other, replace(TINY_META, network="rf_lw", arguments=arguments))
+    prepared = TINY_META.preprocess(IMAGES)
+    own = build_tiny()(prepared).detach()
+    coarser = torch.nn.functional.interpolate(other(prepared).detach(), size=own.shape[-2:], mode="bilinear")
+    mean = 3 * (((own / 3).softmax(1) + (coarser / 3).softmax(1)) / 2).log()
+    both = teacher_of(teacher_file, path, temperature=3.0)
+    assert both.distance(mean, IMAGES).item() == pytest.approx(0, abs=1e-5)
+    assert both.distance(own, IMAGES).item() == pytest.approx(2 * divergence(own, mean, 3.0).item(), rel=1e-3)
+    assert both.distance(own, IMAGES).item() > 1e-4
 
 
 def test_a_teacher_of_other_classes_is_refused(teacher_file):
     other = LabelSet("others", ("nothing", "disc", "square"), voc_palette(3))
     with pytest.raises(RecipeError, match=r"teacher.safetensors.*3 classes.*differ in name or order"):
-        teacher_of(teacher_file, other)
+        teacher_of(teacher_file, labels=other)

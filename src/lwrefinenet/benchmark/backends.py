@@ -20,7 +20,8 @@ from lwrefinenet.runtimes.exported import Export
 from lwrefinenet.runtimes.network import Network
 from lwrefinenet.runtimes.pytorch_runtime import PyTorchNetwork
 
-PUBLISHED = "published"  # the way of the original code: a pipeline of its own
+# The way of the original code, a pipeline of its own, and the device of its network.
+PUBLISHED = {"published": "cpu", "published-cuda": "cuda"}
 CALIBRATION = 8  # crops of the picture: for speed; what int8 costs in accuracy `export` says, with the user's data
 
 FORMATS = {"openvino": "openvino", "onnxruntime": "onnx"}  # what a runtime reads
@@ -48,30 +49,31 @@ def open_backend(backend: str, subject: Subject, picture: np.ndarray, batch: int
     if subject.exported is not None:
         return Opened(subject.exported.name, our_pipeline(subject.exported, palette, batch), subject.megabytes)
     check_backend(backend)
-    if backend == PUBLISHED:
-        run = published_pipeline(subject.model, subject.meta.preprocess, palette, batch)
-        return Opened("PyTorch eager float32, NCHW", run, 4 * subject.parameters / 1e6)
+    if backend in PUBLISHED:
+        device = resolve_device(PUBLISHED[backend])
+        run = published_pipeline(subject.model, subject.meta.preprocess, palette, batch, device)
+        return Opened(f"PyTorch eager float32 on {device}, NCHW", run, 4 * subject.parameters / 1e6)
     network, megabytes = BACKENDS[backend](subject, picture)
     return Opened(network.name, our_pipeline(network, palette, batch), megabytes)
 
 
 def check_backend(backend: str) -> None:
     """UsageError for a name that is not known, or a way that cannot be gone here, before any process is made for it."""
-    if backend not in (PUBLISHED, *BACKENDS):
-        raise UsageError(f"backend {backend!r} is not known; expected {', '.join((PUBLISHED, *BACKENDS))}.")
+    if backend not in (*PUBLISHED, *BACKENDS):
+        raise UsageError(f"backend {backend!r} is not known; expected {', '.join((*PUBLISHED, *BACKENDS))}.")
     kind, _, precision = backend.partition("-")
-    if kind == "cuda":
+    if "cuda" in (kind, PUBLISHED.get(backend)):
         resolve_device("cuda")
     if kind in FORMATS:
         Format.named(FORMATS[kind], precision or "fp32")
-    needed = {PUBLISHED: "cv2", **({backend: "nncf"} if precision == "int8" else {})}.get(backend)
+    needed = "cv2" if backend in PUBLISHED else "nncf" if precision == "int8" else None
     if needed and find_spec(needed) is None:
         raise UsageError(f"backend {backend!r} needs {needed}: pip install 'lwrefinenet[bench]'.")
 
 
 def usual_backends() -> list[str]:
     """Those that are measured if none are asked for: what is installed, in precisions that this processor has."""
-    usual = [*([PUBLISHED] if find_spec("cv2") else []), "pytorch"]
+    usual = [*(["published"] if find_spec("cv2") else []), "pytorch"]
     usual += ["onnxruntime"] if find_spec("onnxruntime") and find_spec("onnx") else []
     if find_spec("openvino"):
         from lwrefinenet.runtimes.openvino_runtime import processor_has

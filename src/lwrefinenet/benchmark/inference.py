@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lwrefinenet.benchmark.backends import PUBLISHED
 from lwrefinenet.benchmark.inference_process import InferenceJob, inference_process
 from lwrefinenet.benchmark.pipelines import PARTS
 from lwrefinenet.benchmark.subjects import facts_of, is_exported
@@ -94,8 +95,7 @@ def _by_turns(
 
 def _ways_of(subject: str, ways: dict[InferenceJob, dict[str, Any]], batch: int) -> dict[str, Any]:
     own = {job.backend: way for job, way in ways.items() if job.subject == subject}
-    if "published" in own:
-        published = own["published"]
+    if published := next((own[backend] for backend in PUBLISHED if backend in own), None):
         for way in own.values():
             whole = published["end_to_end"]["p50"] / way["end_to_end"]["p50"]
             # Of a batch only the network's part is measured: the others have one picture.

@@ -23,6 +23,8 @@ from lwrefinenet.upsample import labels_at
 
 PARTS = ("decode", "prepare", "network", "tail", "colour", "encode")
 
+CPU = torch.device("cpu")
+
 Pipeline = Callable[[bytes], "Passage"]
 
 
@@ -75,27 +77,28 @@ def our_pipeline(network: Network, palette: tuple[Colour, ...], batch: int = 1) 
 
 
 def published_pipeline(
-    model: nn.Module, preprocess: Preprocess, palette: tuple[Colour, ...], batch: int = 1
+    model: nn.Module, preprocess: Preprocess, palette: tuple[Colour, ...], batch: int = 1, device: torch.device = CPU
 ) -> Pipeline:
-    """As the published code did it; batch as in `our_pipeline`."""
+    """As the published code did it; batch as in `our_pipeline`.  device: of the network; the rest is done by the processor."""
     import cv2
 
     cv2.setNumThreads(torch.get_num_threads())
     colours = colour_table(palette, 255)
     mean, std = np.array(preprocess.mean), np.array(preprocess.std)
+    model = model.to(device)
 
     @torch.no_grad()
     def run(content: bytes) -> Passage:
-        passage = Passage(torch.device("cpu"))
+        passage = Passage(device)
         with passage.part("decode"):
             pixels = np.array(PIL.Image.open(io.BytesIO(content)))
         with passage.part("prepare"):
             prepared = torch.tensor(((pixels / 255.0 - mean) / std).transpose(2, 0, 1)[None]).float()
-            prepared = prepared.repeat(batch, 1, 1, 1)
+            prepared = prepared.repeat(batch, 1, 1, 1).to(device)
         with passage.part("network"):
             passage.logits = stacked(model(prepared))[:, : len(palette)]
         with passage.part("tail"):
-            cells = passage.logits[0].numpy().transpose(1, 2, 0)
+            cells = passage.logits[0].cpu().numpy().transpose(1, 2, 0)
             resized = cv2.resize(cells, pixels.shape[1::-1], interpolation=cv2.INTER_CUBIC)
             passage.mask = resized.argmax(axis=2).astype(np.uint8)
         with passage.part("colour"):

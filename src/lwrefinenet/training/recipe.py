@@ -140,8 +140,10 @@ class Recipe:
     normals_weight: float = _about("of the normals' loss (1 - cosine), where the network gives normals", 1.0)
     uncertainty_weights: bool = _about("let the tasks find their weights, beside the two above, while learning", False)
     normals_from_depth: bool = _about("learn normals that follow from the depth, where a picture has no others", False)
-    teacher: str | None = _about(
-        "weights with the same classes (a name or a file) whose opinion of every cell is learnt as well", None
+    teacher: str | tuple[str, ...] | None = _about(
+        "weights with the same classes (a name or a file) whose opinion of every cell is learnt as well; of several, [NAME, NAME], "
+        "the mean of their probabilities",
+        None,
     )
     teacher_weight: float = _about("of the distance to the teacher's opinion", 1.0)
     teacher_temperature: float = _about(
@@ -275,6 +277,11 @@ class Recipe:
             if required not in values:
                 raise RecipeError(f"{origin}: field {required!r} is missing.")
         return cls(**{key: as_type(origin, key, value, types[key]) for key, value in values.items()})
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The weights that are learnt from beside the masks, none, one or several."""
+        return (self.teacher,) if isinstance(self.teacher, str) else self.teacher or ()
 
     @property
     def open_epochs(self) -> int:

@@ -91,11 +91,11 @@ def build_loss(recipe: Recipe, meta: WeightsMeta, class_weights: Tensor | None) 
 
 
 def build_teacher(recipe: Recipe, meta: WeightsMeta, device: torch.device) -> Teacher | None:
-    """The recipe's teacher, where it has one; errors as `Teacher` and `weights.load`."""
-    if recipe.teacher is None:
+    """The recipe's teacher, where it has one or several; errors as `Teacher` and `weights.load`."""
+    if not recipe.teachers:
         return None
     return Teacher(
-        recipe.teacher,
+        recipe.teachers,
         meta.labels,
         weight=recipe.teacher_weight,
         temperature=recipe.teacher_temperature,
@@ -208,9 +208,9 @@ def _some_targets(maps: Mapping[str, Sequence[Tensor]], size: tuple[int, int]) -
 def _meta(recipe: Recipe, data: RunData, start: BackboneStart, tasks: Sequence[str]) -> WeightsMeta:
     parts = data.parts
     sources = [Source("training data", f"{part.name} {part.split}", part.licence, part.name) for part in parts]
-    if recipe.teacher is not None:
-        teacher = weights.read_meta(recipe.teacher)
-        sources.append(Source("teacher", f"{teacher.network} {teacher.labels.name}", teacher.licence, recipe.teacher))
+    for name in recipe.teachers:
+        teacher = weights.read_meta(name)
+        sources.append(Source("teacher", f"{teacher.network} {teacher.labels.name}", teacher.licence, name))
     return WeightsMeta(
         network=recipe.model,
         arguments={**recipe.network_arguments(), **({"tasks": list(tasks)} if beside_masks(tasks) else {})},

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lwrefinenet.device import ran_out_of_memory
+from lwrefinenet.device import ran_out_of_memory, timed_convolutions
 from lwrefinenet.errors import RunError
 from lwrefinenet.training.depthwise import fast_depthwise_gradients
 from lwrefinenet.training.optim import freeze_batch_norm
@@ -52,7 +52,8 @@ class OptimizerStep:
         """
         while True:
             try:
-                value = self._gradients(images, targets)
+                with timed_convolutions(images.device):
+                    value = self._gradients(images, targets)
             except RuntimeError as error:
                 if not ran_out_of_memory(error):
                     raise

@@ -1,5 +1,6 @@
-"""Distillation: other weights, larger or slower, whose opinion of every cell is learnt beside the masks."""
+"""Distillation: other weights, larger, slower or several, whose opinion of every cell is learnt beside the masks."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 import torch
@@ -15,15 +16,16 @@ from lwrefinenet.tasks import stacked
 class Teacher:
     """Weights that are learnt from, as they are: they see the same crops, flipped and coloured as the learner's.
 
-    name_or_path: as `weights.load`.  labels: of the learner; RecipeError where the teacher's classes are others.
-    weight: of the distance in the loss.  temperature: divides the logits of both.
+    Of several, the mean of what they hold likely is learnt, which is better than each of them alone.
+    names: each as `weights.load`.  labels: of the learner; RecipeError where a teacher's classes are others.
+    weight: of the distance in the loss.  temperature: divides the logits of all.
     resized: pictures come resized already (`Learner`), so that a teacher with an `input_scale` sees them as they are, too.
     G. Hinton, O. Vinyals, J. Dean, "Distilling the knowledge in a neural network" (arXiv:1503.02531).
     """
 
     def __init__(
         self,
-        name_or_path: str,
+        names: Sequence[str],
         labels: LabelSet,
         *,
         weight: float,
@@ -31,6 +33,25 @@ class Teacher:
         device: torch.device,
         resized: bool = False,
     ) -> None:
+        self.opinions = [_Opinion(name, labels, device, resized=resized) for name in names]
+        self.weight, self.temperature = weight, temperature
+
+    def distance(self, logits: Tensor, images: Tensor) -> Tensor:
+        """How far the learner's opinion is from the teachers', weighted: a scalar.
+
+        logits: the learner's, (N, C, h, w).  images: what all saw, (N, 3, H, W) uint8 RGB.
+        """
+        expected = [_resized(opinion(images), logits).float() for opinion in self.opinions]
+        if len(expected) > 1:
+            likely = torch.stack([(each / self.temperature).softmax(dim=1) for each in expected]).mean(dim=0)
+            expected = [self.temperature * likely.clamp_min(1e-9).log()]
+        return self.weight * divergence(logits, expected[0], self.temperature)
+
+
+class _Opinion:
+    """One network that is listened to, and how it wants pictures; arguments as `Teacher`."""
+
+    def __init__(self, name_or_path: str, labels: LabelSet, device: torch.device, *, resized: bool) -> None:
         model, self.meta = weights.load(name_or_path)
         if self.meta.labels.class_names != labels.class_names:
             raise RecipeError(
@@ -40,17 +61,12 @@ class Teacher:
         if resized:
             model.input_scale = Fraction(1)
         self.network = model.fuse().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.weight, self.temperature = weight, temperature
 
-    def distance(self, logits: Tensor, images: Tensor) -> Tensor:
-        """How far the learner's opinion is from the teacher's, weighted: a scalar.
-
-        logits: the learner's, (N, C, h, w).  images: what both saw, (N, 3, H, W) uint8 RGB.
-        """
-        with torch.no_grad():
-            results = stacked(self.network(self.meta.preprocess(images)))
-        expected = self.meta.channels.split(results)["segmentation"]
-        return self.weight * divergence(logits, expected, self.temperature)
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """images: (N, 3, H, W) uint8 RGB.  Returns logits (N, C, h, w)."""
+        results = stacked(self.network(self.meta.preprocess(images)))
+        return self.meta.channels.split(results)["segmentation"]
 
 
 def divergence(logits: Tensor, expected: Tensor, temperature: float) -> Tensor:
@@ -58,9 +74,13 @@ def divergence(logits: Tensor, expected: Tensor, temperature: float) -> Tensor:
 
     logits, expected: (N, C, h, w); brought to the size of `logits` where sizes differ.  Returns a scalar.
     """
-    if expected.shape[-2:] != logits.shape[-2:]:
-        expected = F.interpolate(expected, size=logits.shape[-2:], mode="bilinear", align_corners=False)
+    expected = _resized(expected, logits)
     known = (expected.float() / temperature).log_softmax(dim=1)
     learnt = (logits.float() / temperature).log_softmax(dim=1)
     cells = F.kl_div(learnt, known, reduction="none", log_target=True).sum(dim=1)
     return temperature**2 * cells.mean()
+
+
+def _resized(maps: Tensor, like: Tensor) -> Tensor:
+    size = like.shape[-2:]
+    return maps if maps.shape[-2:] == size else F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
