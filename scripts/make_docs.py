@@ -7,6 +7,7 @@ import json
 import tomllib
 from dataclasses import MISSING, fields
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 from pages import with_table
@@ -51,9 +52,11 @@ def recipe_page() -> str:
 
 
 def _kind(kind: object) -> str:
-    text = str(kind if get_args(kind) else getattr(kind, "__name__", kind)).replace(" | None", "")
-    if text.startswith("tuple"):
-        return "list of texts" if "str" in text else "list of numbers"
+    if isinstance(kind, UnionType):
+        return " or ".join(_kind(option) for option in get_args(kind) if option is not type(None))
+    if get_args(kind):
+        return "list of texts" if str in get_args(kind) else "list of numbers"
+    text = getattr(kind, "__name__", str(kind))
     return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}[text]
 
 

@@ -1,7 +1,7 @@
 """Train a list of recipes one after the other, unattended; also from a bare source tree, where nothing can be installed.
 
     python scripts/train_queue.py queue.toml --output runs --minutes 25
-    python scripts/train_queue.py queue.toml --output runs --minutes 25 --fit --together 4    # a lent GPU, used to the full
+    python scripts/train_queue.py queue.toml --output runs --minutes 25 --fit --together 3    # a lent GPU, used to the full
 
 In queue.toml, one table for each run; paths are as seen from where the command is given:
 

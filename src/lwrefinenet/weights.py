@@ -44,12 +44,12 @@ SHIPPED: dict[str, ShippedWeights] = {
         sha256="8f81f62281a68ff804fe74a907c53e2013007b64a43b92f85f61ad40eb42fba5"
     ),
     "mt_lw_efficientnet_lite2.nyu": ShippedWeights(
-        sha256="323676e79693451b09cfbf73da6774af0d459526cdae2293027f1713c0faced7"
+        sha256="a2e03faf4223738c4976a870fa35b32d6039a09e396d3d551e70ee9f7257164a"
     ),
     "rf_lw_efficientnet_lite2.nyu": ShippedWeights(
-        sha256="6542558aa35d324a94210f1e494e599d4eac188d10f8243a0705c3480459d9e3"
+        sha256="0f7e3a64c3f3dff5282852e0dd563ec143fd2e750e3acecf2859ad09173da487"
     ),
-    "rf_lw_mobilenetv2.nyu": ShippedWeights(sha256="cb2b50c44777a85d237013dc959ed006ff0def4c65b959cf8682c291cc73ab96"),
+    "rf_lw_mobilenetv2.nyu": ShippedWeights(sha256="ccbf7c7e64b6071ac8cb29252c2769e6f4c5c0d175830de1dcc76c4276a7feb3"),
 }
 DEFAULT_WEIGHTS = "rf_lw_efficientnet_lite0.camvid"
 

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from lwrefinenet import weights
+from lwrefinenet.benchmark import backends
 from lwrefinenet.benchmark.backends import BACKENDS, PUBLISHED, open_backend, usual_backends
 from lwrefinenet.benchmark.inference import END_TO_END, MOST_AT_ONCE, _groups, _ways_of, inference_speed
 from lwrefinenet.benchmark.inference_process import InferenceJob
@@ -150,6 +151,21 @@ def test_the_ratio_of_a_batch_is_that_of_pictures_per_second():
     }
     assert _ways_of("a", ways, 1)["pytorch"]["ratio"] == 2
     assert _ways_of("a", ways, 16)["pytorch"]["ratio"] == 8
+
+
+def test_on_a_gpu_the_published_way_runs_there_too_and_others_are_compared_with_it(monkeypatch):
+    monkeypatch.setitem(backends.PUBLISHED, "published-cuda", "cpu")
+    opened = open_backend("published-cuda", subject(), np.zeros((64, 96, 3), np.uint8))
+    assert opened.run(EXAMPLE.read_bytes()).mask.shape == (360, 640)
+    published, ours = jobs("a", ["published-cuda", "cuda"])
+    ways = {
+        published: {"end_to_end": {"p50": 100.0}, "pictures_per_second": 10.0},
+        ours: {"end_to_end": {"p50": 25.0}, "pictures_per_second": 40.0},
+    }
+    assert {backend: way["ratio"] for backend, way in _ways_of("a", ways, 1).items()} == {
+        "published-cuda": 1,
+        "cuda": 4,
+    }
 
 
 def test_an_exported_file_is_measured_as_it_is(tmp_path):

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import tomllib
 from types import SimpleNamespace
 
 import numpy as np
@@ -622,6 +623,11 @@ def test_a_teacher_is_learnt_from_and_named_among_the_sources(shapes, tmp_path):
     run(shapes, tmp_path / "alone", recipe(epochs=1), alone)
     assert listener.losses[0] > alone.losses[0] + 0.01  # the same first batch, and a distance on top of its loss
     assert [source.origin for source in meta.sources if source.role == "teacher"] == [str(first.best)]
+    other = run(shapes, tmp_path / "other", recipe(epochs=1, seed=5))
+    both = recipe(epochs=1, teacher=(str(first.best), str(other.best)), teacher_weight=5.0)
+    meta = weights.read_meta(run(shapes, tmp_path / "by both", both).best)
+    assert [source.origin for source in meta.sources if source.role == "teacher"] == [str(first.best), str(other.best)]
+    assert tomllib.loads(meta.recipe)["teacher"] == [str(first.best), str(other.best)]
 
 
 TASKS = ["segmentation", "depth", "normals"]
