@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -48,16 +47,15 @@ def adjust_weights(
     )
     if not found.helps:
         return found
-    shifted, half = with_offsets(model, found.offsets), weights.is_half(source)
-    with TemporaryDirectory() as folder:
-        trial = Path(folder) / f"trial{weights.SUFFIX}"
-        weights.save(trial, shifted, meta, half=half)
-        evaluation = evaluate(
-            Predictor.from_weights(trial, device=device, runtime="pytorch").predict_maps,
-            pictures,
-            labels=meta.labels,
-            progress=lambda indices: watch(indices, "scoring"),
-        )
+    half = weights.is_half(source)
+    shifted = with_offsets(model, found.offsets)
+    shifted = weights.rounded(shifted, meta) if half else shifted
+    evaluation = evaluate(
+        Predictor.from_model(shifted.fuse(), meta, device).predict_maps,
+        pictures,
+        labels=meta.labels,
+        progress=lambda indices: watch(indices, "scoring"),
+    )
     protocol = f"{evaluation.protocol}, on which the classes' offsets were found"
     others = (score for score in meta.scores if score.metric != "mean_iou")  # offsets change nothing in other tasks
     scores = (Score("mean_iou", evaluation.mean_iou, protocol), *others)

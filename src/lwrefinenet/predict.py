@@ -156,8 +156,7 @@ class Predictor:
         network, meta = open_network(
             name_or_path, resolve_device(device), runtime=runtime, precision=precision, compiled=compile
         )
-        cut = tile is None and network.device.type == "cpu" and network.size is None
-        large: Network | None = TiledNetwork(network, USUAL_TILE) if cut else None
+        large = _for_large_pictures(network) if tile is None else None
         if tile:
             network = TiledNetwork(network, tile)
         if tta is not False:
@@ -170,8 +169,12 @@ class Predictor:
     def from_model(
         cls, model: nn.Module, meta: WeightsMeta, device: str | torch.device = "auto", *, resize: str = "bilinear"
     ) -> Self:
-        """A Predictor with a module, in PyTorch and float32; the module is moved to the device and put into evaluation mode."""
-        return cls(PyTorchNetwork(model, meta.preprocess, resolve_device(device)), meta, resize=resize)
+        """A Predictor with a module, in PyTorch and float32; the module is moved to the device and put into evaluation mode.
+
+        Large pictures are cut as those of `from_weights` are.
+        """
+        network = PyTorchNetwork(model, meta.preprocess, resolve_device(device))
+        return cls(network, meta, resize=resize, large=_for_large_pictures(network))
 
     @property
     def views(self) -> str:
@@ -260,6 +263,11 @@ class Predictor:
         dense = {task: AT_FULL_SIZE[task](found, size, self.resize)[0].cpu().numpy() for task, found in results.items()}
         clock.lap("upsample+argmax")
         return Maps(mask, **dense)
+
+
+def _for_large_pictures(network: Network) -> Network | None:
+    """The same in tiles, so that large pictures fit into a CPU's memory; None on other devices, and for networks of one size."""
+    return TiledNetwork(network, USUAL_TILE) if network.device.type == "cpu" and network.size is None else None
 
 
 class _Clock:

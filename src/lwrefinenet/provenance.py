@@ -19,7 +19,12 @@ def provenance() -> dict[str, Any]:
         "commit": _commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "machine": {"processor": _processor(), "threads": torch.get_num_threads(), "system": platform.system(), **_gpu()},
+        "machine": {
+            "processor": _processor(),
+            "threads": torch.get_num_threads(),
+            "system": platform.system(),
+            **_gpu(),
+        },
     }
 
 
