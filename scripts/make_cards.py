@@ -13,7 +13,6 @@ from pages import with_table
 from lwrefinenet import weights
 from lwrefinenet.files import write_atomically
 from lwrefinenet.meta import WeightsMeta
-from lwrefinenet.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 README, CARDS = ROOT / "README.md", ROOT / "docs" / "weights"
@@ -72,12 +71,13 @@ def _seen(name: str) -> str:
 
 
 def _commands(name: str, data: str, meta: WeightsMeta) -> str:
+    before = "; its recipe says where the former files are" if "former" in _command(name) else ""
     scored = " --normals-from-depth" if "normals" in meta.tasks else ""
     return (
         "```sh\n"
         f"lwrefinenet predict picture.jpg --weights {name}\n"
         f"lwrefinenet evaluate {name} --data {data}{scored}   # repeats the test score below\n"
-        f"{_command(name)}   # trains it again\n"
+        f"{_command(name)}   # trains it again{before}\n"
         "```"
     )
 
@@ -279,13 +279,20 @@ def _effort(name: str) -> str:
     said = dict.fromkeys(line["device"] for line in _lines(name) if "device" in line)
     devices = [device if device[0].isdigit() else f"one {device}" for device in said]  # "2 threads of ...", or a GPU
     machine = " and ".join(devices) or "two shared CPU cores"
-    recipe = Recipe.from_toml(_recipe_file(name))
     before, taught = (
-        " and ".join("its former file" if other == name else f"`{other}`" for other in others)
-        for others in ([recipe.initial_weights] if recipe.initial_weights else [], recipe.teachers)
+        " and ".join(_called(source.origin, name) for source in weights.read_meta(name).sources if source.role == role)
+        for role in ("initial weights", "teacher")
     )
     before, taught = before and f", after {before}", taught and f", taught by {taught}"
     return f"{max(line['epoch'] for line in _lines(name))} epochs in {time} of {machine}{before}{taught}"
+
+
+def _called(origin: str, name: str) -> str:
+    """Weights that others learnt from, as their metadata say: a name, and the commit that had its file where it has another now."""
+    other, _, commit = origin.partition(" of commit ")
+    if other == name:
+        return "its former file"
+    return f"`{other}`" + (f" of commit {commit}" if commit else "")
 
 
 def _found(name: str) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ In queue.toml, one table for each run; paths are as seen from where the command 
     set = ["seed=1"]                                    # fields that differ from the recipe; may be left out
 
 --fit gives every run an even share of the minutes and as many epochs as end in it (recipes with schedule "wsd"); --together
-trains several at once, since a small network leaves most of a large GPU idle.
+trains several at once, which together fill a large GPU.
 
 Each run is a process of its own, so that one that fails does not end the queue. OUTPUT/queue.json says after each what
 became of it. Given again, the same command passes over what is finished and goes on with what is not. It needs torch, timm,

@@ -1,5 +1,6 @@
 """Adjusted weights: the same network with other biases, whole or not written at all."""
 
+import tempfile
 from dataclasses import replace
 
 import numpy as np
@@ -112,3 +113,8 @@ def test_of_several_tasks_only_the_classes_move():
     shift = torch.from_numpy(offsets).float()[:, None, None]
     assert torch.allclose(after["segmentation"], before["segmentation"] + shift, atol=1e-5)
     assert torch.equal(after["depth"], before["depth"])
+
+
+def test_adjusting_needs_no_room_for_other_files(blind, shapes, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not there"))
+    assert adjust_weights(blind, tmp_path / "seeing.safetensors", shapes, device=CPU).helps

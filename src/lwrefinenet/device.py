@@ -42,7 +42,8 @@ def ran_out_of_memory(error: BaseException) -> bool:
 def timed_convolutions(device: torch.device) -> Iterator[None]:
     """On a CUDA GPU, let cuDNN try its ways to convolve pictures of a new size and keep the fastest, while this lasts.
 
-    For crops, which are all of one size; where sizes vary, the trials would take longer than they save.
+    For crops, which are all of one size; where sizes vary, the trials would take longer than they save. Another process may find
+    another way the fastest, and then rounds otherwise.
     """
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = before or device.type == "cuda"

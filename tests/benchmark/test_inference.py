@@ -155,8 +155,11 @@ def test_the_ratio_of_a_batch_is_that_of_pictures_per_second():
 
 def test_on_a_gpu_the_published_way_runs_there_too_and_others_are_compared_with_it(monkeypatch):
     monkeypatch.setitem(backends.PUBLISHED, "published-cuda", "cpu")
-    opened = open_backend("published-cuda", subject(), np.zeros((64, 96, 3), np.uint8))
-    assert opened.run(EXAMPLE.read_bytes()).mask.shape == (360, 640)
+    picture = np.zeros((64, 96, 3), np.uint8)
+    opened = open_backend("published-cuda", subject(), picture)
+    assert opened.name == "PyTorch eager float32 on cpu, NCHW"
+    expected = open_backend("published", subject(), picture).run(EXAMPLE.read_bytes()).mask
+    np.testing.assert_array_equal(opened.run(EXAMPLE.read_bytes()).mask, expected)
     published, ours = jobs("a", ["published-cuda", "cuda"])
     ways = {
         published: {"end_to_end": {"p50": 100.0}, "pictures_per_second": 10.0},
@@ -166,6 +169,9 @@ def test_on_a_gpu_the_published_way_runs_there_too_and_others_are_compared_with_
         "published-cuda": 1,
         "cuda": 4,
     }
+    (on_cpu,) = jobs("a", ["published"])
+    ways[on_cpu] = {"end_to_end": {"p50": 200.0}, "pictures_per_second": 5.0}
+    assert _ways_of("a", ways, 1)["cuda"]["ratio"] == 8
 
 
 def test_an_exported_file_is_measured_as_it_is(tmp_path):

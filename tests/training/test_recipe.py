@@ -75,6 +75,15 @@ def test_overrides_replace_values_of_the_file(tmp_path):
     assert (recipe.epochs, recipe.crop_size, recipe.backbone_weights) == (20, (64, 96), "none")
 
 
+def test_an_override_whose_list_lost_its_quotes_says_how_lists_are_written(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text('model = "rf_lw_mobilenetv2"\nepochs = 1\n')
+    assert Recipe.from_toml(path, ['teacher=["a", "b"]']).teachers == ("a", "b")
+    assert Recipe.from_toml(path, ["teacher=a"]).teachers == ("a",)
+    with pytest.raises(RecipeError, match=r"--set 'teacher=\[a, b\]': is no list as TOML has it"):
+        Recipe.from_toml(path, ["teacher=[a, b]"])
+
+
 def test_an_override_without_equals_sign_says_what_is_expected(tmp_path):
     path = tmp_path / "r.toml"
     path.write_text('model = "rf_lw_resnet50"\nepochs = 100\n')

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import weakref
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -62,6 +63,21 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch(tiny_model):
     assert parts(IMAGES, TARGETS) == pytest.approx(whole(IMAGES, TARGETS), rel=1e-6)
     assert not torch.equal(parameters(learner), before)
     assert torch.allclose(parameters(learner), parameters(other), atol=1e-6)
+
+
+def test_cudnn_may_time_its_ways_for_all_of_a_step(tiny_model, monkeypatch):
+    during = []
+
+    @contextmanager
+    def watched(device):
+        during.append(device.type)
+        yield
+        during.append("over")
+
+    monkeypatch.setattr(step_module, "timed_convolutions", watched)
+    step, _ = step_of(tiny_model, 4, wrap=lambda learner: SmallMemory(learner, 2))
+    step(IMAGES, TARGETS)
+    assert during == ["cpu", "cpu", "over"]  # once in vain
 
 
 def test_a_step_in_bfloat16_takes_the_faster_depthwise_gradients(tiny_model, monkeypatch):

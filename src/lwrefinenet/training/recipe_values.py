@@ -71,4 +71,8 @@ def _override(text: str) -> dict[str, Any]:
     try:
         return {key.strip(): tomllib.loads(f"value = {value}")["value"]}
     except tomllib.TOMLDecodeError:
+        if value.strip().startswith("["):
+            raise RecipeError(
+                f'--set {text!r}: is no list as TOML has it; expected --set \'key=["a", "b"]\'.'
+            ) from None
         return {key.strip(): value.strip()}

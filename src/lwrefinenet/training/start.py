@@ -10,6 +10,7 @@ from torch import Tensor
 from lwrefinenet import weights
 from lwrefinenet.data.mixing import Mixing
 from lwrefinenet.data.transforms import TrainTransform
+from lwrefinenet.device import timed_convolutions
 from lwrefinenet.errors import RecipeError
 from lwrefinenet.meta import Source, WeightsMeta
 from lwrefinenet.models.backbones import set_drop_path
@@ -187,7 +188,7 @@ def fitting_device_batch(
 
     learner.train()
     try:
-        with torch.random.fork_rng(devices=[processes.device]):
+        with torch.random.fork_rng(devices=[processes.device]), timed_convolutions(processes.device):
             fitting = fitting_batch(share, attempt)
     finally:
         learner.zero_grad(set_to_none=True)

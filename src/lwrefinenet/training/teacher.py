@@ -16,7 +16,7 @@ from lwrefinenet.tasks import stacked
 class Teacher:
     """Weights that are learnt from, as they are: they see the same crops, flipped and coloured as the learner's.
 
-    Of several, the mean of what they hold likely is learnt, which is better than each alone where they err in different places.
+    Of several, the mean of what they hold likely is learnt.
     names: each as `weights.load`.  labels: of the learner; RecipeError where a teacher's classes are others.
     weight: of the distance in the loss.  temperature: divides the logits of all.
     resized: pictures come resized already (`Learner`), so that a teacher with an `input_scale` sees them as they are, too.

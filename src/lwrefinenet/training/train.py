@@ -49,8 +49,8 @@ def train(
     """Train by a recipe on data folders; the run folder holds `best.safetensors` at the end.
 
     data: the folders by name; a single one may have any name.  device: where to compute; of several processes each takes
-    its own.  resume: go on from the run's last checkpoint, to the same weights as without a stop; with "wsd" also to another
-    number of epochs, from the last checkpoint that both lengths share.
+    its own.  resume: go on from the run's last checkpoint, on a CPU to the same weights as without a stop; with "wsd" also to
+    another number of epochs, from the last checkpoint that both lengths share.
     time_limit: seconds after which the run stops cleanly, to be resumed.
     fit: with "wsd", end within the time limit: the run gets as many epochs as fit, at most the recipe's, and the run folder's
     recipe has their number; resumed in its closing epochs it keeps that.  Where not even these fit, it is stopped like any other,

@@ -46,4 +46,5 @@ def score_as_shipped(
         share=(processes.number, processes.count),
         gather=processes.gather,
     )
-    return Trial(stored, predictor, evaluation)
+    # Only now it is known whether large pictures were cut.
+    return Trial(stored, predictor, replace(evaluation, protocol=replace(evaluation.protocol, scales=predictor.views)))
