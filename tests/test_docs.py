@@ -72,6 +72,24 @@ def test_what_is_said_of_the_targets_is_true():
     assert said and re.findall(r"`(.*?)`", said[1]) == reached
 
 
+def test_what_the_readme_says_beside_a_published_network_is_true():
+    assert (
+        "RF-LW-ResNet-50 had on NYUv2 (41.7 % mean IoU on the same crop), with 4.8 M parameters for 27 M, in a third"
+        in (ROOT / "README.md").read_text()
+    )
+    (published,) = (
+        other for other in script_named("make_cards").published()["nyu"] if other["name"] == "RF-LW-ResNet-50"
+    )
+    assert published["mean_iou"] == "41.7"
+    assert 0.4165 <= result("nyu_rf_lw_efficientnet_lite2_test_crop")["mean_iou"] < 0.4175
+    ours, theirs = (
+        result("weights_speed")["subjects"][name] for name in ("rf_lw_efficientnet_lite2.nyu", "rf_lw_resnet50")
+    )
+    assert ours["parameters"] < 4.85e6
+    for way in ("pytorch", "openvino"):
+        assert ours["ways"][way]["end_to_end"]["p50"] < theirs["ways"][way]["end_to_end"]["p50"] / 2.8
+
+
 def test_a_target_of_two_tasks_is_reached_by_both():
     reaches = script_named("make_cards").reaches
     assert reaches({"mean_iou": 0.425}, "42.5 %")
