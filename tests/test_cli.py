@@ -96,7 +96,11 @@ def test_predict_goes_on_after_a_bad_file_and_ends_with_1(run, tmp_path, picture
         (["benchmark", "--train", "--loader"], 2, "--train and --loader are two measurements; give one of them"),
         (["benchmark", "a", "b", "--train"], 2, "--train measures one network, and 2 were given: a, b"),
         (["benchmark", "rf_lw_resnet5"], 2, "no weights are named 'rf_lw_resnet5'"),
-        (["benchmark", "--backends", "tensorrt"], 2, "backend 'tensorrt' is not known; expected published, pytorch"),
+        (
+            ["benchmark", "--backends", "tensorrt"],
+            2,
+            "backend 'tensorrt' is not known; expected published, published-cuda, pytorch",
+        ),
         (["benchmark", "--against", "torchvision:unet"], 2, "torchvision has no segmentation network 'unet'; it has"),
         (["export", "rf_lw_resnet5", "--format", "openvino"], 2, "no weights are named 'rf_lw_resnet5'"),
         (["export", "WEIGHTS", "--format", "openvino", "-o", "x.onnx"], 2, "x.onnx: files of openvino end in .xml"),
