@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lwrefinenet import adjust, weights
+from lwrefinenet import adjust, predict, weights
 from lwrefinenet.adjust import adjust_weights, with_offsets
 from lwrefinenet.data.folder import folder_dataset
 from lwrefinenet.errors import UsageError
@@ -118,3 +118,11 @@ def test_of_several_tasks_only_the_classes_move():
 def test_adjusting_needs_no_room_for_other_files(blind, shapes, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not there"))
     assert adjust_weights(blind, tmp_path / "seeing.safetensors", shapes, device=CPU).helps
+
+
+def test_a_score_of_large_pictures_says_that_they_were_cut(blind, shapes, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "USUALLY_WHOLE", 32 * 32)
+    monkeypatch.setattr(predict, "USUAL_TILE", 128)
+    adjust_weights(blind, tmp_path / "seeing.safetensors", shapes, device=CPU)
+    (score,) = weights.read_meta(tmp_path / "seeing.safetensors").scores
+    assert ", single scale, no flip, large pictures in tiles of 128x128, one confusion matrix" in score.protocol

@@ -47,19 +47,20 @@ def adjust_weights(
     )
     if not found.helps:
         return found
-    half = weights.is_half(source)
     shifted = with_offsets(model, found.offsets)  # in biases, which no file rounds
     predictor = Predictor.from_model(shifted.fuse(), meta, device)
     evaluation = evaluate(
         predictor.predict_maps,
         pictures,
         labels=meta.labels,
+        views=lambda: predictor.views,
         progress=lambda indices: watch(indices, "scoring"),
     )
-    protocol = f"{replace(evaluation.protocol, scales=predictor.views)}, on which the classes' offsets were found"
+    protocol = f"{evaluation.protocol}, on which the classes' offsets were found"
     others = (score for score in meta.scores if score.metric != "mean_iou")  # offsets change nothing in other tasks
     scores = (Score("mean_iou", evaluation.mean_iou, protocol), *others)
-    weights.save(target, shifted, replace(meta, scores=scores, adjustment=found_on(pictures)), half=half)
+    meta = replace(meta, scores=scores, adjustment=found_on(pictures))
+    weights.save(target, shifted, meta, half=weights.is_half(source))
     return found
 
 

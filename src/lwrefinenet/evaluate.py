@@ -14,7 +14,7 @@ from lwrefinenet.dense_metrics import DepthErrors, NormalErrors
 from lwrefinenet.errors import DataError
 from lwrefinenet.labels import LabelSet
 from lwrefinenet.meta import Score
-from lwrefinenet.predict import Maps
+from lwrefinenet.predict import ONE_VIEW, Maps
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Protocol:
     classes: int
     void_rule: str
     resize_rule: str
-    scales: str = "single scale, no flip"
+    scales: str = ONE_VIEW
 
     def __str__(self) -> str:
         return (
@@ -92,7 +92,7 @@ def evaluate(
     labels: LabelSet,
     tasks: Sequence[str] = ("segmentation",),
     resize: str = "bilinear",
-    scales: str = "single scale, no flip",
+    views: Callable[[], str] = lambda: ONE_VIEW,
     keep: Callable[[int, np.ndarray], None] = lambda index, mask: None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     interval: bool = False,
@@ -104,7 +104,7 @@ def evaluate(
     predict: (H, W, 3) uint8 RGB -> what the network says of each pixel, for example `Predictor.predict_maps`.
     tasks: what it gives; depth and normals are scored on the pictures that hold them.
     labels: the classes that the network knows; DataError where they are not the data set's, or the masks hold no class at all.
-    resize: how the network's logits are resized, and scales: at which scales and in which parts it sees a picture
+    resize: how the network's logits are resized, and views: asked afterwards, at which scales and in which parts it saw them
     (`Predictor.views`); both for the protocol.  keep: is given the index and the predicted mask of each picture.
     progress: wraps the indices, to show how far it is.  interval: whether to work out the mean IoU's (`confidence`).
     share, gather: of several processes, this one's (number, count), and what gives each of them every one's counts.
@@ -130,7 +130,7 @@ def evaluate(
             classes=len(labels),
             void_rule=dataset.void_rule,
             resize_rule=resize,
-            scales=scales,
+            scales=views(),
         ),
         mean_iou=tally.matrix.mean_iou,
         pixel_accuracy=tally.matrix.pixel_accuracy,

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lwrefinenet import weights
+from lwrefinenet import predict, weights
 from lwrefinenet.data.folder import folder_dataset
 from lwrefinenet.errors import DataError, RecipeError, RunError, UsageError, WeightsError
 from lwrefinenet.evaluate import evaluate
@@ -613,6 +613,13 @@ def test_a_split_without_a_labelled_pixel_is_refused_before_the_first_step(shape
     Image.new("L", (80, 64), 255).save(other / "masks/val/000.png")
     with pytest.raises(DataError, match="other val: not one of its pixels has a class"):
         run(other, tmp_path / "run", recipe())
+
+
+def test_a_score_of_large_pictures_says_that_they_were_cut(shapes, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "USUALLY_WHOLE", 32 * 32)
+    monkeypatch.setattr(predict, "USUAL_TILE", 128)
+    (score,) = weights.read_meta(run(shapes, tmp_path / "run", recipe(epochs=1)).best).scores
+    assert ", single scale, no flip, large pictures in tiles of 128x128, one confusion matrix" in score.protocol
 
 
 def test_a_teacher_is_learnt_from_and_named_among_the_sources(shapes, tmp_path):

@@ -130,12 +130,11 @@ def _predicted(
             labels=labels,
             tasks=predictor.meta.tasks,
             resize=resize,
+            views=lambda: predictor.views,
             interval=True,
             keep=kept.write if kept else lambda index, mask: None,
             progress=lambda indices: watched(indices, what="evaluating", total=total),
         )
-        # Only now it is known whether large pictures were cut.
-        evaluation = replace(evaluation, protocol=replace(evaluation.protocol, scales=predictor.views))
         return evaluation.to_dict(), evaluation
     assert kept is not None  # else it would not have been opened
     check_same_classes(labels, pictures)

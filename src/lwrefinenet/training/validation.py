@@ -42,9 +42,9 @@ def score_as_shipped(
         pictures,
         labels=meta.labels,
         tasks=meta.tasks,
+        views=lambda: predictor.views,
         progress=lambda indices: listener.watch(indices, what="validating"),
         share=(processes.number, processes.count),
         gather=processes.gather,
     )
-    # Only now it is known whether large pictures were cut.
-    return Trial(stored, predictor, replace(evaluation, protocol=replace(evaluation.protocol, scales=predictor.views)))
+    return Trial(stored, predictor, evaluation)
