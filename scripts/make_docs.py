@@ -7,15 +7,14 @@ import json
 import tomllib
 from dataclasses import MISSING, fields
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 from pages import with_table
 
 from lwrefinenet import weights
 from lwrefinenet.files import write_atomically
 from lwrefinenet.training.recipe import Recipe
-from lwrefinenet.training.recipe_values import to_toml
+from lwrefinenet.training.recipe_values import to_toml, wording
 
 ROOT = Path(__file__).parents[1]
 RECIPE_FIELDS = ROOT / "docs" / "recipe.md"
@@ -47,17 +46,8 @@ def recipe_page() -> str:
             else "left out"
         )
         about = entry.metadata["about"].replace("|", "\\|")
-        rows.append(f"| `{entry.name}` | {default} | {about} ({_kind(kind)}) |")
+        rows.append(f"| `{entry.name}` | {default} | {about} ({wording(kind)}) |")
     return HEAD + "\n".join(rows) + "\n"
-
-
-def _kind(kind: object) -> str:
-    if isinstance(kind, UnionType):
-        return " or ".join(_kind(option) for option in get_args(kind) if option is not type(None))
-    if get_args(kind):
-        return "list of texts" if str in get_args(kind) else "list of numbers"
-    text = getattr(kind, "__name__", str(kind))
-    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}[text]
 
 
 def speed_table(result: dict[str, Any]) -> str:

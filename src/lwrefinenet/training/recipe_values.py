@@ -30,8 +30,7 @@ def as_type(origin: str, key: str, value: Any, expected: Any) -> Any:
             return float(value)
         if isinstance(option, type) and type(value) is option:
             return value
-    wanted = " or ".join(_wording(option) for option in options if option is not type(None))
-    raise RecipeError(f"{origin}: {key} is {value!r}; expected {wanted}.")
+    raise RecipeError(f"{origin}: {key} is {value!r}; expected {wording(expected)}.")
 
 
 def to_toml(value: Any) -> str:
@@ -55,10 +54,15 @@ def _item_kinds(option: Any, value: Any) -> tuple[Any, ...] | None:
     return kinds if len(kinds) == len(value) else None
 
 
-def _wording(option: Any) -> str:
-    if get_origin(option) is not tuple:
-        return {"str": "a text", "bool": "true or false", "int": "a whole number", "float": "a number"}[option.__name__]
-    kinds = get_args(option)
+def wording(expected: Any) -> str:
+    """What a field of this type takes, in words."""
+    if get_origin(expected) is UnionType:
+        return " or ".join(wording(option) for option in get_args(expected) if option is not type(None))
+    if get_origin(expected) is not tuple:
+        return {"str": "a text", "bool": "true or false", "int": "a whole number", "float": "a number"}[
+            expected.__name__
+        ]
+    kinds = get_args(expected)
     if kinds[-1] is Ellipsis:
         return "a list of texts" if kinds[0] is str else "a list of numbers"
     return "[two numbers]"
