@@ -41,11 +41,15 @@ class Teacher:
 
         logits: the learner's, (N, C, h, w).  images: what all saw, (N, 3, H, W) uint8 RGB.
         """
-        expected = [_resized(opinion(images), logits).float() for opinion in self.opinions]
-        if len(expected) > 1:
-            likely = torch.stack([(each / self.temperature).softmax(dim=1) for each in expected]).mean(dim=0)
-            expected = [self.temperature * likely.clamp_min(1e-9).log()]
-        return self.weight * divergence(logits, expected[0], self.temperature)
+        first, *others = (opinion(images) for opinion in self.opinions)
+        expected = self._mean([first, *others], logits) if others else first
+        return self.weight * divergence(logits, expected, self.temperature)
+
+    def _mean(self, opinions: Sequence[Tensor], logits: Tensor) -> Tensor:
+        """Logits of the size of `logits`, which at the temperature give the mean of what several hold likely."""
+        alike = [_resized(opinion, logits).float() / self.temperature for opinion in opinions]
+        likely = torch.stack([each.softmax(dim=1) for each in alike]).mean(dim=0)
+        return self.temperature * likely.clamp_min(1e-9).log()
 
 
 class _Opinion:
