@@ -4,6 +4,11 @@ lwrefinenet train RECIPE --data ../shared/data/nyudv2 --output runs/fit --set tr
 python scripts/measure_input_scale.py runs/fit/best.safetensors --data ../shared/data/nyudv2 --split train_holdout \
     --scales 1 0.75 0.6 0.5 --output results/nyu_input_scale.json
 
+With --as-they-come also without the whole multiples of 32 that backbones with TensorFlow's padding see (`RefineNet.seen_size`):
+
+python scripts/measure_input_scale.py rf_lw_nano_efficientnet_lite0.camvid --data ../shared/data/camvid --split val \
+    --scales 0.7 0.8 0.9 1 1.1 1.2 1.3 --as-they-come --output results/camvid_whole_multiples.json
+
 What was learnt on crops of pictures that were scaled down may know whole pictures best when they are small as well
 (H. Touvron et al., "Fixing the train-test resolution discrepancy", NeurIPS 2019).
 """
@@ -31,26 +36,40 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the data folder")
     parser.add_argument("--split", required=True, help="one that the weights have not learnt from, and not test")
     parser.add_argument("--scales", type=float, nargs="+", default=[1.0, 0.75, 0.6, 0.5], help="0.25 to 2 each")
+    parser.add_argument("--as-they-come", action="store_true", help="score each scale without whole multiples of 32, too")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     dataset = open_dataset(arguments.data, arguments.split)
-    found = [scored(arguments.weights, dataset, scale) for scale in arguments.scales]
+    ways = [None, 1] if arguments.as_they_come else [None]
+    found = [scored(arguments.weights, dataset, scale, way) for scale in arguments.scales for way in ways]
     for one in found:
-        print(f"{one['input_scale']:4g}  {one['mean_iou']:.1%}  {one['seconds']:.0f} s")
+        multiple = f"multiples of {one['size_multiple']:2}"
+        print(f"{one['input_scale']:4g}  {multiple}  {one['mean_iou']:.1%}  {one['seconds']:.0f} s")
     protocol = {"dataset": dataset.name, "split": dataset.split, "pictures": len(dataset)}
     recipe = weights.read_meta(arguments.weights).recipe
     result = {"protocol": protocol, "scales": found, "recipe": recipe, **provenance()}
     write_atomically(arguments.output, (json.dumps(result, indent=2) + "\n").encode())
 
 
-def scored(name_or_path: str, dataset: SegmentationDataset, scale: float) -> dict[str, Any]:
-    """Mean IoU, 0-1, over whole pictures at their own size, seen at `scale`; and the seconds that all of them took."""
+def scored(
+    name_or_path: str, dataset: SegmentationDataset, scale: float, size_multiple: int | None = None
+) -> dict[str, Any]:
+    """Mean IoU, 0-1, over whole pictures at their own size, seen at `scale`; and the seconds that all of them took.
+
+    size_multiple: in place of that of the backbone.
+    """
     model, meta = weights.load(name_or_path)
     model.input_scale = Fraction(scale).limit_denominator(64)
+    model.size_multiple = size_multiple or model.size_multiple
     predictor = Predictor.from_model(model.fuse(), meta, "cpu")
     begin = time.perf_counter()
     evaluation = evaluate(predictor.predict_maps, dataset, labels=meta.labels)
-    return {"input_scale": scale, "mean_iou": evaluation.mean_iou, "seconds": time.perf_counter() - begin}
+    return {
+        "input_scale": scale,
+        "size_multiple": model.size_multiple,
+        "mean_iou": evaluation.mean_iou,
+        "seconds": time.perf_counter() - begin,
+    }
 
 
 if __name__ == "__main__":

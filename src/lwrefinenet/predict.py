@@ -215,7 +215,7 @@ class Predictor:
 
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
-        """images: (N, H, W, 3) uint8 RGB.  Returns float32 (N, C, ceil(H/4), ceil(W/4)) on the network's device."""
+        """images: (N, H, W, 3) uint8 RGB.  Returns float32 (N, C, h, w), as `Network.logits` does, on the network's device."""
         network = self._network_for(images)
         return self.meta.channels.split(network.logits(network.prepare(images)))["segmentation"]
 

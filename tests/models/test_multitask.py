@@ -13,6 +13,7 @@ from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.models.zoo import create_model
 from lwrefinenet.preprocess import Preprocess
 from tests.models.test_fuse import lively
+from tests.models.test_refinenet import seen_length
 
 CHANNELS = {"segmentation": 5, "depth": 1, "normals": 3}
 NETWORKS = [
@@ -32,11 +33,12 @@ def network(request):
 
 @pytest.mark.parametrize(("height", "width"), [(33, 47), (1, 1), (4, 66), (64, 96)])
 @torch.no_grad()
-def test_every_task_covers_every_size_by_quarters_rounded_up(network, height, width):
+def test_every_task_covers_every_size_by_quarters_of_what_the_backbone_sees(network, height, width):
     results = network(torch.randn(1, 3, height, width))
     assert tuple(results) == network.tasks
     for task, result in results.items():
-        assert result.shape == (1, CHANNELS[task], -(-height // 4), -(-width // 4))
+        quarters = (-(-seen_length(network, length) // 4) for length in (height, width))
+        assert result.shape == (1, CHANNELS[task], *quarters)
         assert result.isfinite().all()
 
 

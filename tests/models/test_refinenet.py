@@ -1,5 +1,7 @@
 """The contract of every network, and the decoder against the equations of the paper written out plainly."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -29,11 +31,19 @@ def network(request):
 
 
 @pytest.mark.parametrize(("height", "width"), [(33, 47), (1, 1), (4, 66), (64, 96)])
-def test_logits_cover_every_size_by_quarters_rounded_up(network, height, width):
+def test_logits_cover_every_size_by_quarters_of_what_the_backbone_sees(network, height, width):
     with torch.no_grad():
         logits = network(torch.randn(1, 3, height, width))
-    assert logits.shape == (1, 5, -(-height // 4), -(-width // 4))
+    assert logits.shape == (1, 5, *(-(-seen_length(network, length) // 4) for length in (height, width)))
     assert logits.isfinite().all()
+
+
+def seen_length(network, length: int) -> int:
+    """By the words of the documentation."""
+    scaled = length * float(network.input_scale)
+    if "efficientnet" in network.backbone.name:
+        return max(32, 32 * math.floor(scaled / 32 + 0.5))
+    return math.ceil(round(scaled, 9))
 
 
 def test_batch_of_two_is_two_batches_of_one(network):
@@ -65,17 +75,41 @@ def test_gradients_reach_every_parameter(network):
         ("rf_lw_efficientnet_lite2", {"decoder_channels": 16}),
     ],
 )
-@pytest.mark.parametrize(("scale", "seen"), [(0.75, (53, 76)), (1.5, (105, 152))])  # of 70x101, rounded up
-def test_a_network_with_an_input_scale_sees_the_picture_resized(name, arguments, scale, seen):
+@pytest.mark.parametrize(
+    # of 70x101: rounded up, or to the nearest multiple of 32
+    ("scale", "seen", "seen_in_multiples"),
+    [(0.75, (53, 76), (64, 64)), (1.5, (105, 152), (96, 160))],
+)
+def test_a_network_with_an_input_scale_sees_the_picture_resized(name, arguments, scale, seen, seen_in_multiples):
     torch.manual_seed(0)
     plain = create_model(name, 5, **arguments).eval()
     scaled = create_model(name, 5, **arguments, input_scale=scale).eval()
     scaled.load_state_dict(plain.state_dict())
     images = torch.randn(1, 3, 70, 101)
     with torch.no_grad():
-        resized = F.interpolate(images, size=seen, mode="bilinear")
-        expected = F.interpolate(plain(resized), size=(18, 26), mode="bilinear")
-        torch.testing.assert_close(scaled(images), expected)
+        resized = F.interpolate(images, size=seen_in_multiples if "lite" in name else seen, mode="bilinear")
+        torch.testing.assert_close(scaled(images), plain(resized))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "multiple"),
+    [("tf_efficientnet_lite0", 32), ("tf_mobilenetv3_small_minimal_100", 32), ("test_resnet", 1), ("test_convnext", 1)],
+)
+def test_a_backbone_that_pads_by_the_size_sees_whole_multiples_of_its_coarsest_cells(backbone, multiple):
+    torch.manual_seed(0)
+    network = create_model("rf_lw", 5, backbone=backbone, decoder_channels=8).eval()
+    assert network.size_multiple == multiple
+    images = torch.randn(1, 3, 80, 111)  # as near to 64 as to 96, and nearest to 96
+    with torch.no_grad():
+        resized = F.interpolate(images, size=(96, 96), mode="bilinear") if multiple > 1 else images
+        torch.testing.assert_close(network(images), network.head(network.decoder(network.backbone(resized))))
+
+
+def test_pictures_of_whole_multiples_are_seen_as_they_are():
+    network = create_model("rf_lw", 5, backbone="tf_efficientnet_lite0", decoder_channels=8).eval()
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        assert all(map(torch.equal, network.features(images), network.backbone(images)))
 
 
 def test_the_length_of_the_chains_is_that_of_decoder_links():

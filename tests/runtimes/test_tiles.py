@@ -61,6 +61,19 @@ def test_where_tiles_disagree_the_nearer_to_its_middle_counts_more():
     assert 1 < shared[0] < 1.1
 
 
+@pytest.mark.parametrize("cell", [2, 3, 8])
+def test_tiles_of_a_finer_or_coarser_network_come_together_to_quarters_of_the_picture(cell):
+    class Otherwise(MeanColour):
+        def logits(self, prepared):
+            return torch.nn.functional.avg_pool2d(prepared, cell, ceil_mode=True)
+
+    ramp = torch.arange(256).expand(256, 256).byte()  # brighter by a step a column
+    found = TiledNetwork(Otherwise(), 128).logits(ramp[None, ..., None].expand(1, 256, 256, 3))
+    assert found.shape == (1, 3, 64, 64)
+    expected = torch.arange(64) * 4 + 1.5
+    torch.testing.assert_close(found[0, 0, 0], expected, rtol=0, atol=3)
+
+
 def test_a_picture_no_larger_than_the_tile_is_seen_as_a_whole(tiny_model, tiny_meta):
     predictor = Predictor.from_model(tiny_model, tiny_meta, "cpu")
     pixels = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)

@@ -27,6 +27,8 @@ class TimmFeatures(nn.Module):
 
     name: as timm knows it, with or without a tag of pretrained weights ("resnet18", "resnet18.a1_in1k").
     channels: of the four features, fine to coarse.  preprocess: what the network's ImageNet weights expect.
+    size_multiple: what the sides of pictures should be whole multiples of.  TensorFlow's padding puts the cells of odd maps half a
+    pixel elsewhere than those of even ones; a network that learnt on whole multiples of 32 knows even ones alone.
     """
 
     def __init__(self, name: str) -> None:
@@ -43,6 +45,8 @@ class TimmFeatures(nn.Module):
         self.taps = [len(reductions) - 1 - reductions[::-1].index(r) for r in REDUCTIONS]
         self.channels: tuple[int, ...] = tuple(self.net.feature_info.channels()[tap] for tap in self.taps)
         self.preprocess = _preprocess_of(name)
+        pads_by_size = any(isinstance(module, Conv2dSame | SamePaddedConv2d) for module in self.net.modules())
+        self.size_multiple = REDUCTIONS[-1] if pads_by_size else 1
         self.padded = self.channels_last = False
         self._find_habits()
 

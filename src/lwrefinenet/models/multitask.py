@@ -38,11 +38,11 @@ class MultiTaskRefineNet(RefineNet):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """images: (N, 3, H, W), normalised; any H and W.
 
-        Returns, for each task, (N, C, ceil(H/4), ceil(W/4)): "segmentation" logits, "depth" in metres, one channel, of which
-        the absolute value is meant, "normals", unnormalised vectors, three channels.
+        Returns, for each task, (N, C, ceil(h/4), ceil(w/4)), where h x w is `seen_size`: "segmentation" logits, "depth" in
+        metres, one channel, of which the absolute value is meant, "normals", unnormalised vectors, three channels.
         """
         fused = self.decoder(self.features(images))
-        return {task: self.at_quarter(head(fused), images) for task, head in self.heads.items()}
+        return {task: head(fused) for task, head in self.heads.items()}
 
 
 def canonical_tasks(tasks: Iterable[str]) -> tuple[str, ...]:

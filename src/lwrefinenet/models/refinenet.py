@@ -3,8 +3,8 @@
 V. Nekrasov, C. Shen, I. Reid, "Light-Weight RefineNet for Real-Time Semantic Segmentation", BMVC 2018 (arXiv:1810.03272);
 the original RefineNet: G. Lin, A. Milan, C. Shen, I. Reid, CVPR 2017 (arXiv:1611.06612).
 
-Shapes: N pictures, C channels, H x W pixels.  Features come fine to coarse, at 1/4, 1/8, 1/16 and 1/32 of the picture;
-the decoder walks them coarse to fine. No convolution of the light-weight decoder has a bias or a batch norm; the head has a bias.
+Shapes: N pictures, C channels, H x W pixels.  Features come fine to coarse, at 1/4, 1/8, 1/16 and 1/32 of what the backbone
+sees; the decoder walks them coarse to fine. No convolution of the light-weight decoder has a bias or a batch norm; the head has a bias.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,8 +36,9 @@ def depthwise1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
 class RefineNet(nn.Module):
     """What the networks of the family share: a backbone that gives features, and a decoder that fuses them.
 
-    backbone: maps (N, 3, H, W) to features, fine to coarse.  decoder: maps those to (N, channels, H/4, W/4).
-    input_scale: 0.25-2, what pictures are resized by before the backbone sees them; results stay at a quarter of the picture.
+    backbone: maps (N, 3, H, W) to features, fine to coarse.  Where it has a `size_multiple`, the sides of what it sees are whole
+    multiples of that.  decoder: maps the features to (N, channels, H/4, W/4).
+    input_scale: 0.25-2, what pictures are resized by before the backbone sees them; results are a quarter of what it sees.
     """
 
     def __init__(self, backbone: nn.Module, decoder: "Cascade", num_classes: int, *, input_scale: float = 1.0) -> None:
@@ -47,6 +48,7 @@ class RefineNet(nn.Module):
         self.num_classes = num_classes
         # A fraction: sizes are whole numbers, and tracers follow these.
         self.input_scale = Fraction(input_scale).limit_denominator(64)
+        self.size_multiple: int = getattr(backbone, "size_multiple", 1)
 
     def heads_by_task(self) -> dict[str, nn.Module]:
         """What turns the decoder's result into that of each task, in the order of `tasks`."""
@@ -57,19 +59,22 @@ class RefineNet(nn.Module):
         """What the network gives: "segmentation", and for some networks "depth" and "normals"."""
         return tuple(self.heads_by_task())
 
-    def features(self, images: Tensor) -> list[Tensor]:
-        """images: (N, 3, H, W), normalised.  Returns the backbone's features, fine to coarse, of the picture at `input_scale`."""
-        if self.input_scale != 1:
-            size = _share_of(images.shape[-2:], self.input_scale)
-            images = F.interpolate(images, size=size, mode="bilinear", align_corners=False).to(images.dtype)
+    def seen_size(self, size: Sequence[int], scale: Fraction | None = None) -> tuple[int, ...]:
+        """How large the backbone sees a picture of this size, (height, width); results are a quarter of that, rounded up.
+
+        scale: in place of `input_scale`.
+        """
+        scale = self.input_scale if scale is None else scale
+        if self.size_multiple == 1:
+            return tuple(_share(length, scale) for length in size)
+        return tuple(_nearest_multiple(length, scale, self.size_multiple) for length in size)
+
+    def features(self, images: Tensor, scale: Fraction | None = None) -> list[Tensor]:
+        """The backbone's features, fine to coarse, of images (N, 3, H, W), normalised, which it sees at `seen_size`."""
+        if (self.input_scale if scale is None else scale, self.size_multiple) != (1, 1):
+            images = upsample(images, size=self.seen_size(images.shape[-2:], scale), align_corners=False)
         features: list[Tensor] = self.backbone(images)
         return features
-
-    def at_quarter(self, result: Tensor, images: Tensor) -> Tensor:
-        """A head's result at a quarter of the pictures' own size, rounded up, whatever size the backbone saw."""
-        if self.input_scale == 1:
-            return result
-        return upsample(result, size=_share_of(images.shape[-2:], Fraction(1, 4)), align_corners=False)
 
     def fuse(self) -> nn.Module:
         """A copy for inference that gives equal results faster: batch norms folded, 1x1 pairs merged, a decoder in place."""
@@ -90,8 +95,12 @@ class LightWeightRefineNet(RefineNet):
         return {"segmentation": self.head}
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (N, 3, H, W), normalised; any H and W.  Returns logits (N, num_classes, ceil(H/4), ceil(W/4))."""
-        return self.at_quarter(self.head(self.decoder(self.features(images))), images)
+        """images: (N, 3, H, W), normalised; any H and W.
+
+        Returns logits (N, num_classes, ceil(h/4), ceil(w/4)), where h x w is `seen_size`: H x W of the published networks.
+        """
+        logits: Tensor = self.head(self.decoder(self.features(images)))
+        return logits
 
 
 class Cascade(nn.Module):
@@ -248,9 +257,18 @@ def upsample(x: Tensor, *, size: Sequence[int], align_corners: bool) -> Tensor:
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners).to(x.dtype)
 
 
-def _share_of(size: Sequence[int], share: Fraction) -> tuple[int, ...]:
-    """A share of each length, rounded up, by whole positive numbers alone: converters divide negative ones in another way."""
-    return tuple((length * share.numerator + share.denominator - 1) // share.denominator for length in size)
+# By whole positive numbers alone, and without choosing between them, so that tracers and converters follow these for every size.
+def _share(length: int, share: Fraction) -> int:
+    """A share of a length, rounded up."""
+    return (length * share.numerator + share.denominator - 1) // share.denominator
+
+
+def _nearest_multiple(length: int, share: Fraction, multiple: int) -> int:
+    """The multiple that is nearest to a share of a length; once the multiple at least."""
+    step = 2 * multiple * share.denominator
+    times = (2 * length * share.numerator + multiple * share.denominator) // step
+    at_least_once = times + (times + 2) // (times + 1) - 1
+    return at_least_once * multiple
 
 
 def grouped(items: Sequence[T], sizes: Sequence[int]) -> list[Sequence[T]]:

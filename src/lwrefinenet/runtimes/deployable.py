@@ -15,7 +15,7 @@ EXAMPLE_SIZE = (353, 467)  # odd numbers, so that no rounding of sizes is taken 
 class Deployable(nn.Module):
     """Normalisation, network, upsampling and argmax in one module.
 
-    model: (N, 3, H, W) normalised -> logits at a quarter of the size, or such results by task; a folded copy of it is kept.
+    model: (N, 3, H, W) normalised -> logits (N, C, h, w), or such results by task; a folded copy of it is kept.
     channels: what of the results belongs to which task.
     precision: of the network's parameters and arithmetic; the picture's and the logits' resizing is float32.
     """

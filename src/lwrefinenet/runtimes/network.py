@@ -23,4 +23,7 @@ class Network(Protocol):
         """images: (N, H, W, 3) uint8 RGB on the CPU.  Returns what `logits` takes, on the device."""
 
     def logits(self, prepared: Tensor) -> Tensor:
-        """Returns float32 (N, C, ceil(H/4), ceil(W/4)), valid until the next call; further tasks lie above the classes."""
+        """Returns float32 (N, C, h, w), valid until the next call; further tasks lie above the classes.
+
+        h, w: about a quarter of the size at which the network sees the pictures, which is their own of most networks.
+        """

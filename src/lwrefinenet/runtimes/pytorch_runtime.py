@@ -12,7 +12,7 @@ from lwrefinenet.tasks import stacked
 class PyTorchNetwork:
     """A module on a device; the module itself is moved there, converted, and put into evaluation mode.
 
-    model: (N, 3, H, W) normalised -> logits (N, C, ceil(H/4), ceil(W/4)).  precision: "fp32", "bf16" or "fp16", for parameters and
+    model: (N, 3, H, W) normalised -> logits (N, C, h, w).  precision: "fp32", "bf16" or "fp16", for parameters and
     arithmetic.  compiled: through `torch.compile`, which takes its time on the first picture of each size and, on a GPU,
     replays each size as a CUDA graph.  UsageError for another precision.
     """

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lwrefinenet.errors import UsageError
@@ -48,13 +49,18 @@ class TiledNetwork:
         return images
 
     def logits(self, prepared: Tensor) -> Tensor:
-        """prepared: (N, H, W, 3) uint8 RGB.  Returns float32 (N, C, ceil(H/4), ceil(W/4)) on the CPU, channels_last."""
+        """prepared: (N, H, W, 3) uint8 RGB.  Returns float32 (N, C, ceil(H/4), ceil(W/4)) on the CPU, channels_last.
+
+        A picture no larger than a tile is seen as a whole, and its logits are as the other network gives them.
+        """
         count, height, width, _ = prepared.shape
+        if max(height, width) <= self.tile:
+            return self.network.logits(self.network.prepare(prepared)).cpu()
         summed = torch.empty(0)
         total = torch.zeros(-(-height // CELL), -(-width // CELL), 1)
         for top, left in self._origins(height, width):
             part = prepared[:, top : top + self.tile, left : left + self.tile].contiguous()
-            cells = self.network.logits(self.network.prepare(part)).cpu().permute(0, 2, 3, 1)
+            cells = self._cells(part).permute(0, 2, 3, 1)
             if not len(summed):
                 summed = torch.zeros(count, *total.shape[:2], cells.shape[-1])
             rows, columns = (
@@ -64,6 +70,12 @@ class TiledNetwork:
             summed[:, rows, columns] += cells * weight
             total[rows, columns] += weight
         return summed.div_(total).permute(0, 3, 1, 2)
+
+    def _cells(self, part: Tensor) -> Tensor:
+        """The logits of one tile, at a quarter of its size, rounded up, however fine the network gives them."""
+        size = [-(-length // CELL) for length in part.shape[1:3]]
+        logits = self.network.logits(self.network.prepare(part)).cpu()
+        return F.interpolate(logits, size, mode="bilinear", align_corners=False)
 
     def _origins(self, height: int, width: int) -> Iterator[tuple[int, int]]:
         for top in self._starts(height):

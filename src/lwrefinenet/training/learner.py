@@ -1,6 +1,7 @@
 """The network as it learns: with auxiliary heads and with weights of its tasks that are learnt, where the recipe has them."""
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ class Learner(nn.Module):
 
     auxiliary: deep supervision of the classes as in H. Zhao et al., CVPR 2017: one 1x1 classifier for each level but the finest.
     uncertainty: learn the log of each task's variance, which weighs its loss (see `TaskLosses`).
-    resized: pictures come at the network's `input_scale` already, and its backbone sees them as they are.
+    resized: pictures come at the network's `input_scale` already, and its backbone sees them at their own size.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Learner(nn.Module):
         Returns what the network says by task, after the logits those of the auxiliary heads, coarse to fine; and the logs of the
         tasks' variances, (tasks,), zeros where they are not learnt.
         """
-        features = self.network.backbone(images) if self.resized else self.network.features(images)
+        features = self.network.features(images, Fraction(1) if self.resized else None)
         *coarser, finest = self.network.decoder.cascade(features)
         maps = {task: [_heard(head, finest)] for task, head in self.network.heads_by_task().items()}
         maps["segmentation"] += [head(level) for head, level in zip(self.heads, coarser, strict=bool(self.heads))]
