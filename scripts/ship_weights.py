@@ -3,7 +3,8 @@
 lwrefinenet evaluate runs/NAME/best.safetensors --data DATA --output score.json
 python scripts/ship_weights.py runs/NAME/best.safetensors recipes/NAME.toml rf_lw_efficientnet_lite0.camvid score.json
 
-Further score files, such as that of val where the training did not validate, follow the first.
+Further score files, such as that of val where the training did not validate, follow the first. A number that the weights state
+already, by the same protocol, gives way to the new one: name the package's own file to state its score anew.
 """
 
 import json
@@ -21,11 +22,13 @@ def main(trained: str, recipe: str, name: str, score_file: str, *further: str) -
     """Copy the parameters as they are; the metadata gains the scores and the committed recipe."""
     model, meta = weights.load(trained)
     stated = [score for file in (score_file, *further) for score in _stated(file, Path(trained))]
+    anew = {(score.metric, score.protocol) for score in stated}
+    former = [score for score in meta.scores if (score.metric, score.protocol) not in anew]
     target = weights.SHIPPED_FOLDER / (name + weights.SUFFIX)
     weights.save(
         target,
         model,
-        replace(meta, scores=(*meta.scores, *stated), recipe=Recipe.from_toml(recipe).to_toml()),
+        replace(meta, scores=(*former, *stated), recipe=Recipe.from_toml(recipe).to_toml()),
         half=True,
     )
     print(
