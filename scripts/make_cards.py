@@ -66,8 +66,11 @@ def _further(meta: WeightsMeta) -> str:
 
 
 def _seen(name: str) -> str:
-    scale = weights.load(name)[0].input_scale
-    return f", which sees pictures at {float(scale):g} of their size" if scale != 1 else ""
+    model = weights.load(name)[0]
+    seen = [f"at {float(model.input_scale):g} of their size"] if model.input_scale != 1 else []
+    if model.size_multiple != 1:
+        seen.append(f"at the nearest whole multiples of {model.size_multiple} pixels")
+    return f", which sees pictures {', '.join(seen)}" if seen else ""
 
 
 def _commands(name: str, data: str, meta: WeightsMeta) -> str:

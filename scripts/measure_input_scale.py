@@ -36,7 +36,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the data folder")
     parser.add_argument("--split", required=True, help="one that the weights have not learnt from, and not test")
     parser.add_argument("--scales", type=float, nargs="+", default=[1.0, 0.75, 0.6, 0.5], help="0.25 to 2 each")
-    parser.add_argument("--as-they-come", action="store_true", help="score each scale without whole multiples of 32, too")
+    parser.add_argument(
+        "--as-they-come", action="store_true", help="score each scale without whole multiples of 32, too"
+    )
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     dataset = open_dataset(arguments.data, arguments.split)

@@ -9,6 +9,7 @@ already, by the same protocol, gives way to the new one: name the package's own 
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,18 +23,30 @@ def main(trained: str, recipe: str, name: str, score_file: str, *further: str) -
     """Copy the parameters as they are; the metadata gains the scores and the committed recipe."""
     model, meta = weights.load(trained)
     stated = [score for file in (score_file, *further) for score in _stated(file, Path(trained))]
-    anew = {(score.metric, score.protocol) for score in stated}
-    former = [score for score in meta.scores if (score.metric, score.protocol) not in anew]
     target = weights.SHIPPED_FOLDER / (name + weights.SUFFIX)
     weights.save(
         target,
         model,
-        replace(meta, scores=(*former, *stated), recipe=Recipe.from_toml(recipe).to_toml()),
+        replace(meta, scores=_together(meta.scores, stated), recipe=Recipe.from_toml(recipe).to_toml()),
         half=True,
     )
     print(
         f'{target}: {target.stat().st_size / 1e6:.1f} MB\n    "{name}": ShippedWeights(sha256="{weights.sha256_of(target)}"),'
     )
+
+
+def _together(former: Sequence[Score], stated: Sequence[Score]) -> tuple[Score, ...]:
+    """A number that is measured anew keeps its place, and what stands behind its protocol: that offsets were found there."""
+    scores = list(former)
+    for score in stated:
+        twins = [
+            i for i, old in enumerate(former) if old.metric == score.metric and old.protocol.startswith(score.protocol)
+        ]
+        for i in twins:
+            scores[i] = replace(scores[i], value=score.value)
+        if not twins:
+            scores.append(score)
+    return tuple(scores)
 
 
 def _stated(score_file: str, trained: Path) -> tuple[Score, ...]:

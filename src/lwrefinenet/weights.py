@@ -32,7 +32,7 @@ class ShippedWeights:
 
 SHIPPED: dict[str, ShippedWeights] = {
     "rf_lw_efficientnet_lite0.camvid": ShippedWeights(
-        sha256="d6586c17a01078bd12893c0d7ff6755f124a376837c5c8559b7d6f097c629d09"
+        sha256="1886dd98a9c733beb3ce6bd1e9e2fd89cf6a2ac2815a3e92f9485515433e8430"
     ),
     "rf_lw_mobilenetv2.camvid": ShippedWeights(
         sha256="365fc2e11cd79d28cc28048868036f5690cbd3e14589324da3d7e7fdff8ae3f4"
@@ -44,7 +44,7 @@ SHIPPED: dict[str, ShippedWeights] = {
         sha256="8f81f62281a68ff804fe74a907c53e2013007b64a43b92f85f61ad40eb42fba5"
     ),
     "mt_lw_efficientnet_lite2.nyu": ShippedWeights(
-        sha256="a2e03faf4223738c4976a870fa35b32d6039a09e396d3d551e70ee9f7257164a"
+        sha256="5505fda71a13beabd9639ada9111b5d75a6d086e07af4016d5cfa53c4294a305"
     ),
     "rf_lw_efficientnet_lite2.nyu": ShippedWeights(
         sha256="0f7e3a64c3f3dff5282852e0dd563ec143fd2e750e3acecf2859ad09173da487"

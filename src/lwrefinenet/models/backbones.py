@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.drop import DropPath
+from timm.layers.std_conv import ScaledStdConv2dSame, StdConv2dSame
 from timm.models._efficientnet_blocks import InvertedResidual
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from lwrefinenet.models.same_padding import SamePaddedConv2d
 from lwrefinenet.preprocess import Preprocess
 
 REDUCTIONS = (4, 8, 16, 32)
+PADDED_BY_SIZE = (SamePaddedConv2d, Conv2dSame, StdConv2dSame, ScaledStdConv2dSame)
 _HABITS: dict[
     str, tuple[bool, bool]
 ] = {}  # by a backbone's name: whether features come channels last, and pictures are padded
@@ -45,7 +47,7 @@ class TimmFeatures(nn.Module):
         self.taps = [len(reductions) - 1 - reductions[::-1].index(r) for r in REDUCTIONS]
         self.channels: tuple[int, ...] = tuple(self.net.feature_info.channels()[tap] for tap in self.taps)
         self.preprocess = _preprocess_of(name)
-        pads_by_size = any(isinstance(module, Conv2dSame | SamePaddedConv2d) for module in self.net.modules())
+        pads_by_size = any(isinstance(module, PADDED_BY_SIZE) for module in self.net.modules())
         self.size_multiple = REDUCTIONS[-1] if pads_by_size else 1
         self.padded = self.channels_last = False
         self._find_habits()

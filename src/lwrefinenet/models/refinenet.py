@@ -4,7 +4,8 @@ V. Nekrasov, C. Shen, I. Reid, "Light-Weight RefineNet for Real-Time Semantic Se
 the original RefineNet: G. Lin, A. Milan, C. Shen, I. Reid, CVPR 2017 (arXiv:1611.06612).
 
 Shapes: N pictures, C channels, H x W pixels.  Features come fine to coarse, at 1/4, 1/8, 1/16 and 1/32 of what the backbone
-sees; the decoder walks them coarse to fine. No convolution of the light-weight decoder has a bias or a batch norm; the head has a bias.
+sees; the decoder walks them coarse to fine. No convolution of the light-weight decoder has a bias or a batch norm; the head has
+a bias.
 """
 
 from collections.abc import Callable, Sequence
@@ -70,7 +71,10 @@ class RefineNet(nn.Module):
         return tuple(_nearest_multiple(length, scale, self.size_multiple) for length in size)
 
     def features(self, images: Tensor, scale: Fraction | None = None) -> list[Tensor]:
-        """The backbone's features, fine to coarse, of images (N, 3, H, W), normalised, which it sees at `seen_size`."""
+        """The backbone's features, fine to coarse, of images (N, 3, H, W), normalised, which it sees at `seen_size`.
+
+        scale: in place of `input_scale`.
+        """
         if (self.input_scale if scale is None else scale, self.size_multiple) != (1, 1):
             images = upsample(images, size=self.seen_size(images.shape[-2:], scale), align_corners=False)
         features: list[Tensor] = self.backbone(images)

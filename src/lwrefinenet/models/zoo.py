@@ -248,9 +248,9 @@ def create_model(name: str, num_classes: int = 21, **arguments: Any) -> RefineNe
     backbone, a timm name, for "rf_lw" and "mt_lw" only; decoder_channels, the decoder's width; decoder_links, the pools in each
     of its chains, 1-16; input_scale, 0.25-2, what pictures are resized by before the backbone; tasks, for multi-task networks
     ("mt_"), "segmentation" and with it any of "depth" and "normals".
-    Returns a module (N, 3, H, W) -> logits (N, num_classes, ceil(h/4), ceil(w/4)), where h x w is what the backbone sees: H x W, if
-    not for an input_scale or a backbone with TensorFlow's padding, which sees whole multiples of 32 (`RefineNet.seen_size`); a
-    multi-task network gives a dict of such maps by task.  UsageError for what does not fit.
+    Returns a module (N, 3, H, W) -> logits (N, num_classes, ceil(h/4), ceil(w/4)), where h x w is what the backbone sees: H x W
+    itself, unless there is an input_scale, or the backbone has TensorFlow's padding and sees whole multiples of 32
+    (`RefineNet.seen_size`); a multi-task network gives a dict of such maps by task.  UsageError for what does not fit.
     """
     if name not in MODELS:
         near = get_close_matches(name, MODELS, n=3, cutoff=0.4)

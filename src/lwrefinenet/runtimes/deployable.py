@@ -17,7 +17,7 @@ class Deployable(nn.Module):
 
     model: (N, 3, H, W) normalised -> logits (N, C, h, w), or such results by task; a folded copy of it is kept.
     channels: what of the results belongs to which task.
-    precision: of the network's parameters and arithmetic; the picture's and the logits' resizing is float32.
+    precision: of the network's parameters and arithmetic; the resizing of logits is float32.
     """
 
     def __init__(

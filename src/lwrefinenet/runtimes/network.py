@@ -25,5 +25,6 @@ class Network(Protocol):
     def logits(self, prepared: Tensor) -> Tensor:
         """Returns float32 (N, C, h, w), valid until the next call; further tasks lie above the classes.
 
-        h, w: about a quarter of the size at which the network sees the pictures, which is their own of most networks.
+        h, w: a quarter of the size at which the network sees the pictures (`RefineNet.seen_size`), or of their own where they are
+        cut.
         """

@@ -47,19 +47,22 @@ class MultiScaleNetwork:
         return images
 
     def logits(self, prepared: Tensor) -> Tensor:
-        """prepared: (N, H, W, 3) uint8 RGB.  Returns float32 (N, C, ceil(H/4), ceil(W/4)), the mean probabilities' logarithm.
+        """prepared: (N, H, W, 3) uint8 RGB.  Returns float32 (N, C, h, w), the mean probabilities' logarithm.
 
-        The logits of every scale and mirror image are resized (bilinear) to the cells of the picture itself before their softmax.
-        By the logarithm they go on as logits do: one view alone gives the labels of that view.
+        The logits of every scale and mirror image are resized (bilinear) to those of the scale 1, or to a quarter of the picture
+        where 1 is not among the scales, before their softmax.  By the logarithm they go on as logits do: one view alone gives the
+        labels of that view.
         """
-        size = tuple(prepared.shape[1:3])
-        cells = (-(-size[0] // CELL), -(-size[1] // CELL))
+        cells = None if 1.0 in self.scales else [-(-length // CELL) for length in prepared.shape[1:3]]
         views = len(self.scales) * 2
         summed: dict[str, Tensor] = {}
-        for scale in self.scales:
+        for scale in sorted(self.scales, key=lambda scale: scale != 1):
             scaled = resized(prepared, scale)
             for mirrored in (False, True):
-                for task, seen in self._seen(scaled, cells, scale, mirrored=mirrored).items():
+                results = self.network.logits(self.network.prepare(scaled.flip(2) if mirrored else scaled))
+                cells = cells or list(results.shape[2:])
+                results = F.interpolate(results, cells, mode="bilinear", align_corners=False)
+                for task, seen in self._by_task(results, scale, mirrored=mirrored).items():
                     # probabilities are added as logarithms: one too small for a float32 would become minus infinity
                     add = torch.logaddexp if task == "segmentation" else torch.add
                     summed[task] = seen if task not in summed else add(summed[task], seen)
@@ -67,10 +70,8 @@ class MultiScaleNetwork:
         dense = [values / views for values in summed.values()]
         return torch.cat([logits, *dense], dim=1).contiguous(memory_format=torch.channels_last)
 
-    def _seen(self, scaled: Tensor, cells: tuple[int, int], scale: float, *, mirrored: bool) -> dict[str, Tensor]:
-        """What the network sees in one view, by task, as it would be of the picture itself."""
-        results = self.network.logits(self.network.prepare(scaled.flip(2) if mirrored else scaled))
-        results = F.interpolate(results, cells, mode="bilinear", align_corners=False)
+    def _by_task(self, results: Tensor, scale: float, *, mirrored: bool) -> dict[str, Tensor]:
+        """What the network said of one view, by task, as it would be of the picture itself."""
         by_task = self.channels.split(results.flip(3) if mirrored else results)
         seen = {"segmentation": by_task["segmentation"].log_softmax(1)}
         if "depth" in by_task:

@@ -49,9 +49,9 @@ class TiledNetwork:
         return images
 
     def logits(self, prepared: Tensor) -> Tensor:
-        """prepared: (N, H, W, 3) uint8 RGB.  Returns float32 (N, C, ceil(H/4), ceil(W/4)) on the CPU, channels_last.
+        """prepared: (N, H, W, 3) uint8 RGB.  Returns float32 (N, C, h, w) on the CPU.
 
-        A picture no larger than a tile is seen as a whole, and its logits are as the other network gives them.
+        Of a picture no larger than a tile the logits of the other network, as they are; else ceil(H/4) x ceil(W/4), channels_last.
         """
         count, height, width, _ = prepared.shape
         if max(height, width) <= self.tile:

@@ -15,7 +15,8 @@ class Learner(nn.Module):
 
     auxiliary: deep supervision of the classes as in H. Zhao et al., CVPR 2017: one 1x1 classifier for each level but the finest.
     uncertainty: learn the log of each task's variance, which weighs its loss (see `TaskLosses`).
-    resized: pictures come at the network's `input_scale` already, and its backbone sees them at their own size.
+    resized: pictures come at the network's `input_scale` already, and its backbone sees them at their own size
+    (`RefineNet.seen_size`).
     """
 
     def __init__(

@@ -72,7 +72,7 @@ class Recipe:
     scale_sampling: str = _about('how the scale is drawn from its range: "log-uniform" or "uniform"', "log-uniform")
     short_side: int = _about("least shorter side in pixels of a scaled picture; 0: no such limit", 0)
     crops_at_input_scale: bool = _about(
-        "the backbone learns on the crops as they are, instead of resizing larger ones by input_scale: take a scale_range "
+        "the backbone learns on the crops at their own size, instead of resizing larger ones by input_scale: take a scale_range "
         "around input_scale, which is what whole pictures are resized by where they are scored and predicted",
         False,
     )

@@ -19,7 +19,7 @@ class Teacher:
     Of several, the mean of what they hold likely is learnt.
     names: each as `weights.load`.  labels: of the learner; RecipeError where a teacher's classes are others.
     weight: of the distance in the loss.  temperature: divides the logits of all.
-    resized: pictures come resized already (`Learner`), so that a teacher with an `input_scale` sees them as they are, too.
+    resized: pictures come resized already (`Learner`), so that a teacher with an `input_scale` sees them at that size, too.
     G. Hinton, O. Vinyals, J. Dean, "Distilling the knowledge in a neural network" (arXiv:1503.02531).
     """
 
