@@ -41,7 +41,7 @@ SHIPPED: dict[str, ShippedWeights] = {
         sha256="01dcf9ca7eb2277aede9a99bc7df8a00d42140252e3774d089a6f1603920d95a"
     ),
     "rf_lw_nano_efficientnet_lite0.camvid": ShippedWeights(
-        sha256="8f81f62281a68ff804fe74a907c53e2013007b64a43b92f85f61ad40eb42fba5"
+        sha256="b58c3e6630ebf716ddf97f631d5fdc39bb21993e76247f868535c4def78e4194"
     ),
     "mt_lw_efficientnet_lite2.nyu": ShippedWeights(
         sha256="5505fda71a13beabd9639ada9111b5d75a6d086e07af4016d5cfa53c4294a305"
