@@ -75,7 +75,8 @@ class RefineNet(nn.Module):
 
         scale: in place of `input_scale`.
         """
-        if (self.input_scale if scale is None else scale, self.size_multiple) != (1, 1):
+        scale = self.input_scale if scale is None else scale
+        if scale != 1 or self.size_multiple != 1:
             images = upsample(images, size=self.seen_size(images.shape[-2:], scale), align_corners=False)
         features: list[Tensor] = self.backbone(images)
         return features
