@@ -16,7 +16,6 @@ What was learnt on crops of pictures that were scaled down may know whole pictur
 import argparse
 import json
 import time
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ def scored(
     size_multiple: in place of that of the backbone.
     """
     model, meta = weights.load(name_or_path)
-    model.input_scale = Fraction(scale).limit_denominator(64)
+    model.see_at(scale)
     model.size_multiple = size_multiple or model.size_multiple
     predictor = Predictor.from_model(model.fuse(), meta, "cpu")
     begin = time.perf_counter()

@@ -1,6 +1,7 @@
 """The multi-task networks: the published equations written out plainly, the contract at every size, tasks, fusing, and files."""
 
 import json
+from copy import deepcopy
 
 import pytest
 import torch
@@ -107,6 +108,21 @@ def test_a_fused_network_gives_equal_results(network):
     for task, expected in model(images).items():
         assert (fused(images)[task] - expected).abs().max() / expected.std() < 1e-11
     network.float()
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.5])
+def test_what_is_seen_at_another_scale_is_as_far_away_as_before(scale):
+    torch.manual_seed(0)
+    tasks = ("segmentation", "depth", "normals")
+    model = create_model("mt_lw", 5, backbone="test_resnet", decoder_channels=8, tasks=tasks).eval()
+    plain, images = deepcopy(model), torch.randn(1, 3, 64, 64)
+    model.see_at(scale)
+    with torch.no_grad():
+        found, seen = model(images), plain(F.interpolate(images, scale_factor=scale, mode="bilinear"))
+    torch.testing.assert_close(found, {**seen, "depth": seen["depth"] * scale})
+    model.see_at(1)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), plain(images))
 
 
 @pytest.mark.parametrize("tasks", [["normals", "segmentation", "depth"], ("depth", "segmentation", "normals")])

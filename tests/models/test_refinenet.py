@@ -105,11 +105,23 @@ def test_a_backbone_that_pads_by_the_size_sees_whole_multiples_of_its_coarsest_c
         torch.testing.assert_close(network(images), network.head(network.decoder(network.backbone(resized))))
 
 
-def test_pictures_of_whole_multiples_are_seen_as_they_are():
+def test_pictures_of_whole_multiples_are_seen_as_they_are(monkeypatch):
     network = create_model("rf_lw", 5, backbone="tf_efficientnet_lite0", decoder_channels=8).eval()
+    seen = []
+    monkeypatch.setattr(network.backbone, "forward", lambda images: seen.append(images))
     images = torch.randn(1, 3, 64, 96)
+    network.features(images)
+    assert seen[0] is images
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*is deprecated:FutureWarning")
+def test_what_is_traced_with_a_picture_of_whole_multiples_resizes_others():
+    torch.manual_seed(0)
+    network = create_model("rf_lw", 5, backbone="tf_efficientnet_lite0", decoder_channels=8).eval()
+    images = torch.randn(1, 3, 80, 111)
     with torch.no_grad():
-        assert all(map(torch.equal, network.features(images), network.backbone(images)))
+        traced = torch.jit.trace(network, torch.randn(1, 3, 64, 96))
+        torch.testing.assert_close(traced(images), network(images))
 
 
 def test_the_length_of_the_chains_is_that_of_decoder_links():

@@ -5,7 +5,9 @@ Using Asymmetric Annotations", ICRA 2019 (arXiv:1809.04766).
 """
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 
+import torch
 from torch import Tensor, nn
 
 from lwrefinenet.errors import UsageError
@@ -34,6 +36,15 @@ class MultiTaskRefineNet(RefineNet):
 
     def heads_by_task(self) -> dict[str, nn.Module]:
         return dict(self.heads.items())
+
+    def see_at(self, scale: float | Fraction) -> None:
+        """As `RefineNet.see_at`: what is shown larger looks nearer, by as much as its depth is multiplied here."""
+        former = self.input_scale
+        super().see_at(scale)
+        if "depth" in self.heads:
+            with torch.no_grad():
+                for values in self.heads["depth"][-1].parameters():  # type: ignore[index]
+                    values *= float(self.input_scale / former)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """images: (N, 3, H, W), normalised; any H and W.

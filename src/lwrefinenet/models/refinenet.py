@@ -13,6 +13,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import TypeVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -47,8 +48,7 @@ class RefineNet(nn.Module):
         self.backbone = backbone
         self.decoder = decoder
         self.num_classes = num_classes
-        # A fraction: sizes are whole numbers, and tracers follow these.
-        self.input_scale = Fraction(input_scale).limit_denominator(64)
+        self.input_scale = _fraction(input_scale)
         self.size_multiple: int = getattr(backbone, "size_multiple", 1)
 
     def heads_by_task(self) -> dict[str, nn.Module]:
@@ -59,6 +59,10 @@ class RefineNet(nn.Module):
     def tasks(self) -> tuple[str, ...]:
         """What the network gives: "segmentation", and for some networks "depth" and "normals"."""
         return tuple(self.heads_by_task())
+
+    def see_at(self, scale: float | Fraction) -> None:
+        """Take another `input_scale`, with which the network still means the same: depths follow it."""
+        self.input_scale = _fraction(scale)
 
     def seen_size(self, size: Sequence[int], scale: Fraction | None = None) -> tuple[int, ...]:
         """How large the backbone sees a picture of this size, (height, width); results are a quarter of that, rounded up.
@@ -76,8 +80,10 @@ class RefineNet(nn.Module):
         scale: in place of `input_scale`.
         """
         scale = self.input_scale if scale is None else scale
-        if scale != 1 or self.size_multiple != 1:
-            images = upsample(images, size=self.seen_size(images.shape[-2:], scale), align_corners=False)
+        resizes = scale != 1 or self.size_multiple != 1
+        size = self.seen_size(images.shape[-2:], scale)
+        if resizes and (_is_traced() or size != tuple(images.shape[-2:])):  # tracers must see it: other pictures differ
+            images = upsample(images, size=size, align_corners=False)
         features: list[Tensor] = self.backbone(images)
         return features
 
@@ -260,6 +266,16 @@ def adaptation(in_channels: int, channels: int, depth: int) -> nn.Module:
 def upsample(x: Tensor, *, size: Sequence[int], align_corners: bool) -> Tensor:
     """Bilinear, to exactly `size` (height, width); keeps the data type, which autocast on a CPU would widen."""
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners).to(x.dtype)
+
+
+def _is_traced() -> bool:
+    """Whether an exporter or compiler follows what is done, to do it again with pictures of other sizes."""
+    return bool(torch.jit.is_tracing() or torch.compiler.is_compiling())  # type: ignore[attr-defined, no-untyped-call]
+
+
+def _fraction(scale: float | Fraction) -> Fraction:
+    """As sizes are whole numbers, and tracers follow these."""
+    return Fraction(scale).limit_denominator(64)
 
 
 # By whole positive numbers alone, and without choosing between them, so that tracers and converters follow these for every size.

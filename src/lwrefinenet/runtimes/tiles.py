@@ -75,6 +75,8 @@ class TiledNetwork:
         """The logits of one tile, at a quarter of its size, rounded up, however fine the network gives them."""
         size = [-(-length // CELL) for length in part.shape[1:3]]
         logits = self.network.logits(self.network.prepare(part)).cpu()
+        if list(logits.shape[2:]) == size:
+            return logits
         return F.interpolate(logits, size, mode="bilinear", align_corners=False)
 
     def _origins(self, height: int, width: int) -> Iterator[tuple[int, int]]:

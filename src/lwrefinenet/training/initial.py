@@ -1,21 +1,23 @@
 """Beginning a run where another one ended: with the parameters of trained weights, as far as they fit."""
 
 import torch
-from torch import nn
 
 from lwrefinenet import weights
 from lwrefinenet.errors import WeightsError
 from lwrefinenet.meta import Source
 from lwrefinenet.models.pretrained import BackboneStart
+from lwrefinenet.models.refinenet import RefineNet
 
 
-def begin_with(model: nn.Module, name_or_path: str) -> tuple[BackboneStart, list[str]]:
+def begin_with(model: RefineNet, name_or_path: str) -> tuple[BackboneStart, list[str]]:
     """Fill the model with every entry of these weights that has its name and shape; the rest stays as it is.
 
+    What they say of depth is brought to the model's `input_scale`.
     name_or_path: as `weights.load`.  Returns what the weights expect and where they are from, and the modules that begin anew
     (heads for other classes, for instance).  WeightsError where the backbone is another one.
     """
     donor, meta = weights.load(name_or_path)
+    donor.see_at(model.input_scale)
     own, given = model.state_dict(), donor.state_dict()
     anew = [key for key, value in own.items() if key not in given or given[key].shape != value.shape]
     if strange := [key for key in anew if key.startswith("backbone.")]:
