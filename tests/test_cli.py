@@ -93,6 +93,8 @@ def test_predict_goes_on_after_a_bad_file_and_ends_with_1(run, tmp_path, picture
             2,
             "tiny.safetensors exists; give --overwrite",
         ),
+        (["average", "WEIGHTS", "-o", "x.safetensors"], 2, "one file has no mean with others; give two or more"),
+        (["average", "WEIGHTS", "WEIGHTS", "-o", "x.onnx"], 2, "x.onnx: weights files end in .safetensors"),
         (["benchmark", "--train", "--loader"], 2, "--train and --loader are two measurements; give one of them"),
         (["benchmark", "a", "b", "--train"], 2, "--train measures one network, and 2 were given: a, b"),
         (["benchmark", "rf_lw_resnet5"], 2, "no weights are named 'rf_lw_resnet5'"),
@@ -378,6 +380,17 @@ def test_adjust_says_what_it_found_and_writes_weights_that_evaluate_takes(run, t
     assert not (tmp_path / "again.safetensors").exists()
 
 
+def test_average_writes_weights_that_evaluate_takes_and_nothing_over_a_file(run, tmp_path, tiny_weights):
+    data, output = write_shapes(tmp_path / "shapes", val=2), tmp_path / "mean.safetensors"
+    code, out, _ = run("average", tiny_weights, tiny_weights, "-o", output)
+    assert code == 0 and out.startswith(
+        f"Wrote {output}, the mean of 2. What it is worth: lwrefinenet evaluate {output}"
+    )
+    one, mean = (json.loads(run("evaluate", each, "--data", data, "--json")[1]) for each in (tiny_weights, output))
+    assert one["mean_iou"] == mean["mean_iou"]
+    assert run("average", tiny_weights, tiny_weights, "-o", output)[0] == 2
+
+
 def test_evaluate_says_where_offsets_were_found_on_what_it_scores(run, tmp_path, tiny_weights):
     data, output = write_shapes(tmp_path / "shapes", train=8, val=8), tmp_path / "adjusted.safetensors"
     run("adjust", tiny_weights, "--data", data, "-o", output)
@@ -503,6 +516,7 @@ def test_the_flags_are_what_was_promised():
         "train": ["--data", "--device", "--fit", "--help", "--output", "--resume", "--set", "--time-limit"],
         "import": ["--dataset", "--help", "--network", "--output", "--overwrite"],
         "adjust": ["--data", "--device", "--help", "--output", "--overwrite", "--split"],
+        "average": ["--help", "--output", "--overwrite"],
         "export": ["--calibration", "--data", "--format", "--help", "--max-drop", "--output", "--overwrite", "--pictures",
                    "--precision", "--report", "--split", "--static"],
         "benchmark": ["--against", "--backends", "--batch", "--classes", "--data", "--help", "--loader", "--output", "--picture",

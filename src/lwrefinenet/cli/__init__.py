@@ -9,6 +9,7 @@ import typer
 
 from lwrefinenet import __version__
 from lwrefinenet.cli.adjust import adjust
+from lwrefinenet.cli.average import average
 from lwrefinenet.cli.benchmark import benchmark
 from lwrefinenet.cli.data import data_app
 from lwrefinenet.cli.evaluate import evaluate
@@ -26,6 +27,7 @@ app.command()(predict)
 app.command()(evaluate)
 app.command(epilog=EPILOG)(train)
 app.command()(adjust)
+app.command()(average)
 app.command()(export)
 app.command("import")(import_)
 app.command()(benchmark)
