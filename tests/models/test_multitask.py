@@ -125,6 +125,19 @@ def test_what_is_seen_at_another_scale_is_as_far_away_as_before(scale):
         torch.testing.assert_close(model(images), plain(images))
 
 
+def test_depth_is_that_of_the_picture_where_whole_multiples_show_it_larger():
+    torch.manual_seed(0)
+    backbone = "tf_mobilenetv3_small_minimal_100"
+    model = create_model("mt_lw", 5, backbone=backbone, decoder_channels=8, tasks=("segmentation", "depth")).eval()
+    seen = torch.randn(1, 3, 64, 96)
+    images = F.interpolate(seen, size=(60, 80), mode="bilinear")  # seen at 64x96, 16/15 and 6/5 as large
+    with torch.no_grad():
+        found = model(images)
+        shown = model(F.interpolate(images, size=(64, 96), mode="bilinear"))
+    torch.testing.assert_close(found["depth"], shown["depth"] * (16 / 15 + 6 / 5) / 2)
+    torch.testing.assert_close(found["segmentation"], shown["segmentation"])
+
+
 @pytest.mark.parametrize("tasks", [["normals", "segmentation", "depth"], ("depth", "segmentation", "normals")])
 def test_tasks_come_in_one_order(tasks):
     model = create_model("mt_lw", 3, backbone="test_resnet", decoder_channels=8, tasks=tasks)

@@ -1,5 +1,7 @@
 """Exported graphs of networks whose operations depend on the size of the picture take pictures of every size."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -37,3 +39,18 @@ def test_a_graph_takes_every_size_though_what_it_does_depends_on_it(arguments, t
         whole = runtime.whole(graph, ANY_SIZE)(images)["mask"]
         assert whole.dtype == torch.uint8
         assert (whole == mask).float().mean() >= 0.9999
+
+
+@pytest.mark.parametrize("runtime", [openvino_runtime, onnx_runtime])
+def test_depth_follows_the_size_at_which_a_graph_sees_pictures(tiny_meta, runtime):
+    torch.manual_seed(0)
+    tasks = ("segmentation", "depth")
+    meta = replace(tiny_meta, arguments={"tasks": tasks})
+    model = create_model("mt_lw", 3, **PADS_AND_RESIZES, decoder_channels=8, decoder_links=1, tasks=tasks).eval()
+    network = runtime.network_of(runtime.to_graph(Deployable(model, meta.preprocess, meta.channels)), ANY_SIZE)
+    for size in SIZES:
+        images = torch.from_numpy(picture(*size))[None]
+        with torch.inference_mode():
+            depth = model(meta.preprocess(images.permute(0, 3, 1, 2)))["depth"]
+        found = meta.channels.split(network.logits(network.prepare(images)))["depth"]
+        torch.testing.assert_close(found, depth, rtol=1e-3, atol=1e-5)

@@ -1,3 +1,4 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -50,6 +51,17 @@ def test_resized_pictures_of_awkward_sizes_are_learnt_on_as_they_will_be_seen():
     (logits,) = Learner(network, auxiliary=False, resized=True)(images)[0]["segmentation"]
     seen = F.interpolate(images, size=(64, 64), mode="bilinear")
     torch.testing.assert_close(logits, network.head(network.decoder(network.backbone(seen))))
+
+
+@pytest.mark.parametrize(("resized", "scale"), [(True, 1.0), (False, 0.5)])
+def test_depth_is_learnt_as_that_of_the_crop_where_it_is_seen_larger(resized, scale):
+    arguments = {"backbone": "tf_mobilenetv3_small_minimal_100", "decoder_channels": 8}
+    network = create_model("mt_lw", 3, **arguments, input_scale=0.5, tasks=("segmentation", "depth")).eval()
+    images = torch.randn(1, 3, 60, 70)
+    (depth,) = Learner(network, auxiliary=False, resized=resized)(images)[0]["depth"]
+    (height, width) = (64, 64) if resized else (32, 32)
+    seen = network.decoder(network.backbone(F.interpolate(images, size=(height, width), mode="bilinear")))
+    torch.testing.assert_close(depth, network.heads["depth"](seen) * (height / 60 + width / 70) / 2 / scale)
 
 
 def test_every_head_of_several_tasks_learns_and_so_do_their_weights():

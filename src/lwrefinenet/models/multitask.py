@@ -53,7 +53,8 @@ class MultiTaskRefineNet(RefineNet):
         metres, one channel, of which the absolute value is meant, "normals", unnormalised vectors, three channels.
         """
         fused = self.decoder(self.features(images))
-        return {task: head(fused) for task, head in self.heads.items()}
+        results = {task: head(fused) for task, head in self.heads.items()}
+        return self.as_far_away(results, images.shape[-2:])
 
 
 def canonical_tasks(tasks: Iterable[str]) -> tuple[str, ...]:

@@ -39,9 +39,11 @@ class Learner(nn.Module):
         Returns what the network says by task, after the logits those of the auxiliary heads, coarse to fine; and the logs of the
         tasks' variances, (tasks,), zeros where they are not learnt.
         """
-        features = self.network.features(images, Fraction(1) if self.resized else None)
-        *coarser, finest = self.network.decoder.cascade(features)
-        maps = {task: [_heard(head, finest)] for task, head in self.network.heads_by_task().items()}
+        scale = Fraction(1) if self.resized else None
+        *coarser, finest = self.network.decoder.cascade(self.network.features(images, scale))
+        heard = {task: _heard(head, finest) for task, head in self.network.heads_by_task().items()}
+        heard = self.network.as_far_away(heard, images.shape[-2:], scale)
+        maps = {task: [results] for task, results in heard.items()}
         maps["segmentation"] += [head(level) for head, level in zip(self.heads, coarser, strict=bool(self.heads))]
         return maps, self.log_variances
 
