@@ -102,7 +102,7 @@ def _ingredients(meta: WeightsMeta) -> str:
 def _training(name: str) -> str:
     stem = stem_of(name)
     return (
-        f"[recipes/{stem}.toml](../../recipes/{stem}.toml), one seed: {_effort(name)}, "
+        f"[recipes/{stem}.toml](../../recipes/{stem}.toml), one run: {_effort(name)}, "
         f"validations not counted (`results/{stem}_training.jsonl`). "
         f"[What it taught](../../results/training_log.md).{_offsets(name)}"
     )
@@ -211,7 +211,7 @@ def _beside(name: str, found: dict[str, dict[str, Any]]) -> str:
 def _where_offsets_were_found(name: str, score: dict[str, Any]) -> str:
     """A remark, if the pictures of a score are those."""
     on = f"found on {score['protocol']['dataset']} {score['protocol']['split']}"
-    return ", where its offsets were found" if weights.read_meta(name).adjustment == on else ""
+    return ", where its offsets were found" if on in weights.read_meta(name).adjustment.split("; ") else ""
 
 
 def targets_table() -> str:
@@ -282,12 +282,19 @@ def _effort(name: str) -> str:
     said = dict.fromkeys(line["device"] for line in _lines(name) if "device" in line)
     devices = [device if device[0].isdigit() else f"one {device}" for device in said]  # "2 threads of ...", or a GPU
     machine = " and ".join(devices) or "two shared CPU cores"
-    before, taught = (
-        " and ".join(_called(source.origin, name) for source in weights.read_meta(name).sources if source.role == role)
-        for role in ("initial weights", "teacher")
+    before, taught, mean = (_of_role(role, name) for role in ("initial weights", "teacher", "averaged weights"))
+    before, taught, mean = (
+        before and f", after {before}",
+        taught and f", taught by {taught}",
+        mean and f", then averaged with {mean}",
     )
-    before, taught = before and f", after {before}", taught and f", taught by {taught}"
-    return f"{max(line['epoch'] for line in _lines(name))} epochs in {time} of {machine}{before}{taught}"
+    return f"{max(line['epoch'] for line in _lines(name))} epochs in {time} of {machine}{before}{taught}{mean}"
+
+
+def _of_role(role: str, name: str) -> str:
+    """The weights that took this part in others, each named once; not what the recipe of these made."""
+    origins = [source.origin for source in weights.read_meta(name).sources if source.role == role]
+    return " and ".join(dict.fromkeys(_called(origin, name) for origin in origins if not origin.startswith("recipes/")))
 
 
 def _called(origin: str, name: str) -> str:

@@ -5,9 +5,13 @@ python scripts/ship_weights.py runs/NAME/best.safetensors recipes/NAME.toml rf_l
 
 Further score files, such as that of val where the training did not validate, follow the first. A number that the weights state
 already, by the same protocol, gives way to the new one: name the package's own file to state its score anew.
+
+Weights of the package that the new ones were made of are named with today's commit, which has their files, what they were made of
+themselves is left out, and of a mean (`lwrefinenet average`) the file that the recipe made is named by the recipe. So commit first.
 """
 
 import json
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +19,7 @@ from pathlib import Path
 
 from lwrefinenet import weights
 from lwrefinenet.evaluate import Evaluation
-from lwrefinenet.meta import Score
+from lwrefinenet.meta import Score, Source
 from lwrefinenet.training.recipe import Recipe
 
 
@@ -24,15 +28,39 @@ def main(trained: str, recipe: str, name: str, score_file: str, *further: str) -
     model, meta = weights.load(trained)
     stated = [score for file in (score_file, *further) for score in _stated(file, Path(trained))]
     target = weights.SHIPPED_FOLDER / (name + weights.SUFFIX)
+    sources = _named(meta.sources, recipe, _commit())
     weights.save(
         target,
         model,
-        replace(meta, scores=_together(meta.scores, stated), recipe=Recipe.from_toml(recipe).to_toml()),
+        replace(
+            meta, scores=_together(meta.scores, stated), recipe=Recipe.from_toml(recipe).to_toml(), sources=sources
+        ),
         half=True,
     )
     print(
         f'{target}: {target.stat().st_size / 1e6:.1f} MB\n    "{name}": ShippedWeights(sha256="{weights.sha256_of(target)}"),'
     )
+
+
+def _named(sources: Sequence[Source], recipe: str, commit: str) -> tuple[Source, ...]:
+    """As a file of the package has them: no paths of this machine, and no names whose files will be others."""
+    averaged = [source for source in sources if source.role == "averaged weights" and source.origin in weights.SHIPPED]
+    theirs = {each for source in averaged for each in weights.read_meta(source.origin).sources}
+    named = []
+    for source in sources:
+        if source.origin in weights.SHIPPED:
+            named.append(replace(source, origin=f"{source.origin} of commit {commit}"))
+        elif source.role == "averaged weights" and source.origin.endswith(weights.SUFFIX):
+            named.append(replace(source, origin=recipe))
+        elif source not in theirs or source.role == "training data":
+            named.append(source)
+    return tuple(dict.fromkeys(named))
+
+
+def _commit() -> str:
+    return subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def _together(former: Sequence[Score], stated: Sequence[Score]) -> tuple[Score, ...]:

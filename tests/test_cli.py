@@ -93,7 +93,7 @@ def test_predict_goes_on_after_a_bad_file_and_ends_with_1(run, tmp_path, picture
             2,
             "tiny.safetensors exists; give --overwrite",
         ),
-        (["average", "WEIGHTS", "-o", "x.safetensors"], 2, "one file has no mean with others; give two or more"),
+        (["average", "WEIGHTS", "-o", "x.safetensors"], 2, "a mean of 1 is none; give two files or more"),
         (["average", "WEIGHTS", "WEIGHTS", "-o", "x.onnx"], 2, "x.onnx: weights files end in .safetensors"),
         (["benchmark", "--train", "--loader"], 2, "--train and --loader are two measurements; give one of them"),
         (["benchmark", "a", "b", "--train"], 2, "--train measures one network, and 2 were given: a, b"),

@@ -1,6 +1,7 @@
 """What weights say of themselves when they are put into the package."""
 
-from lwrefinenet.meta import Score
+from lwrefinenet import weights
+from lwrefinenet.meta import Score, Source
 from tests.test_docs import script_named
 
 
@@ -23,3 +24,32 @@ def test_a_number_by_another_protocol_is_added():
     together = script_named("ship_weights")._together
     former, other = Score("mean_iou", 0.4, "test, no flip"), Score("mean_iou", 0.41, "test, 625x468 crop")
     assert together([former], [other]) == (former, other)
+
+
+def test_a_mean_names_what_it_is_made_of_by_commit_and_recipe():
+    named = script_named("ship_weights")._named
+    former = "rf_lw_efficientnet_lite0.camvid"
+    theirs = weights.read_meta(former).sources
+    assert [source for source in theirs if source.role == "initial weights"]
+    made = [
+        Source("averaged weights", "net", "CC0", "runs/net/best.safetensors"),
+        Source("averaged weights", "net", "CC0", former),
+        Source("teacher", "net", "CC0", former),
+        Source("backbone weights", "net", "CC0", "net-pytorch-model"),
+        *theirs,
+    ]
+    data = [source for source in theirs if source.role == "training data"]
+    assert named(made, "recipes/net.toml", "1234567") == (
+        Source("averaged weights", "net", "CC0", "recipes/net.toml"),
+        Source("averaged weights", "net", "CC0", f"{former} of commit 1234567"),
+        Source("teacher", "net", "CC0", f"{former} of commit 1234567"),
+        Source("backbone weights", "net", "CC0", "net-pytorch-model"),
+        *data,
+    )
+
+
+def test_a_score_that_is_stated_anew_leaves_the_sources_as_they_are():
+    named = script_named("ship_weights")._named
+    for name in weights.SHIPPED:
+        sources = weights.read_meta(name).sources
+        assert named(sources, "recipes/net.toml", "1234567") == sources

@@ -4,7 +4,7 @@ P. Izmailov et al., "Averaging weights leads to wider optima and better generali
 soups: averaging weights of multiple fine-tuned models improves accuracy without increasing inference time" (ICML 2022).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +14,8 @@ from torch import Tensor
 from lwrefinenet import weights
 from lwrefinenet.errors import UsageError
 from lwrefinenet.meta import Source, WeightsMeta
-
-TO_AGREE: dict[str, Callable[[WeightsMeta], object]] = {
-    "networks": lambda meta: meta.network,
-    "arguments of the network": lambda meta: {**meta.arguments, "input_scale": None},
-    "classes": lambda meta: meta.labels,
-    "preprocessing": lambda meta: meta.preprocess,
-}  # what has to agree, as a message calls it
+from lwrefinenet.models.refinenet import RefineNet
+from lwrefinenet.runtimes.choose import EXPORTED
 
 
 def average_weights(sources: Sequence[str | Path], target: Path) -> WeightsMeta:
@@ -31,31 +26,38 @@ def average_weights(sources: Sequence[str | Path], target: Path) -> WeightsMeta:
     score it.
     sources: two or more, each as `weights.load`.  target: written whole or not at all, without scores, which are those of
     others; in float16 where each of the sources is.
-    UsageError for fewer than two, or where network, classes or preprocessing differ; other errors as `weights.load`.
+    UsageError for fewer than two, an exported file, or where network, classes or preprocessing differ; others as `weights.load`.
     """
     if len(sources) < 2:
         raise UsageError(
-            "one file has no mean with others; give two or more that were trained from the same beginning."
+            f"a mean of {len(sources)} is none; give two files or more that were trained from the same beginning."
         )
+    for source in sources:
+        if Path(source).suffix.lower() in EXPORTED:
+            raise UsageError(f"{source}: is an exported file; average {weights.SUFFIX} files, and export the mean.")
     loaded = [weights.load(source) for source in sources]
-    metas = [meta for _, meta in loaded]
-    for source, meta in zip(sources[1:], metas[1:], strict=True):
-        _check_alike(sources[0], metas[0], source, meta)
-    model = loaded[0][0]
-    for other, _ in loaded[1:]:
+    (model, meta), *others = loaded
+    for source, (other, others_meta) in zip(sources[1:], others, strict=True):
+        if difference := _difference(model, meta, other, others_meta):
+            raise UsageError(f"{sources[0]} and {source} differ: {difference}; expected runs of nearly one recipe.")
         other.see_at(model.input_scale)
     model.load_state_dict(_mean([each.state_dict() for each, _ in loaded]))
-    told = _told(sources, metas)
+    told = _told(sources, [meta for _, meta in loaded])
     weights.save(target, model, told, half=all(map(weights.is_half, sources)))
     return told
 
 
-def _check_alike(first: str | Path, expected: WeightsMeta, other: str | Path, found: WeightsMeta) -> None:
-    for called, part in TO_AGREE.items():
-        if part(expected) != part(found):
-            raise UsageError(
-                f"{first} and {other} have different {called}; expected runs of one recipe, or of nearly one."
-            )
+def _difference(model: RefineNet, meta: WeightsMeta, other: RefineNet, others: WeightsMeta) -> str:
+    """What keeps two networks from having a mean, in words; empty where nothing does, at whatever size they see pictures."""
+    if meta.network != others.network:
+        return f"they are {meta.network} and {others.network}"
+    if repr(model) != repr(other):  # as they are built, with what their metadata leaves out
+        return f"they are {meta.network} with {meta.arguments} and with {others.arguments}"
+    if meta.labels.class_names != others.labels.class_names:
+        return f"the classes are {', '.join(meta.labels.class_names)} and {', '.join(others.labels.class_names)}"
+    if meta.preprocess != others.preprocess:
+        return f"they want pictures as {meta.preprocess} and {others.preprocess}"
+    return ""
 
 
 def _mean(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -89,4 +91,5 @@ def _told(sources: Sequence[str | Path], metas: Sequence[WeightsMeta]) -> Weight
 
 
 def _together(texts: Iterable[str]) -> str:
-    return "; ".join(dict.fromkeys(texts))
+    """Each part once: those of means have several already."""
+    return "; ".join(dict.fromkeys(part for text in texts for part in text.split("; ")))

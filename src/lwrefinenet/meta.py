@@ -45,7 +45,7 @@ class WeightsMeta:
 
     network and arguments: what `create_model` needs.  recipe: the text of the TOML recipe, empty if unknown.
     licence: of the weights as a whole, as its ingredients allow.
-    adjustment: where the offsets of its classes come from (`adjust`), empty where it has none.
+    adjustment: where the offsets of its classes come from (`adjust`; of a mean all, with "; " between), empty where it has none.
     """
 
     network: str

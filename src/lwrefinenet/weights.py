@@ -32,7 +32,7 @@ class ShippedWeights:
 
 SHIPPED: dict[str, ShippedWeights] = {
     "rf_lw_efficientnet_lite0.camvid": ShippedWeights(
-        sha256="1886dd98a9c733beb3ce6bd1e9e2fd89cf6a2ac2815a3e92f9485515433e8430"
+        sha256="44d1ee7d0beb658eb94a268b3296c33bb52714d122c31cb30b0548977f01ad91"
     ),
     "rf_lw_mobilenetv2.camvid": ShippedWeights(
         sha256="365fc2e11cd79d28cc28048868036f5690cbd3e14589324da3d7e7fdff8ae3f4"
@@ -44,7 +44,7 @@ SHIPPED: dict[str, ShippedWeights] = {
         sha256="b58c3e6630ebf716ddf97f631d5fdc39bb21993e76247f868535c4def78e4194"
     ),
     "mt_lw_efficientnet_lite2.nyu": ShippedWeights(
-        sha256="5505fda71a13beabd9639ada9111b5d75a6d086e07af4016d5cfa53c4294a305"
+        sha256="977686f502386a226906086f43de6739844d62fd64d1b1980ddbc7dd35cfc2ea"
     ),
     "rf_lw_efficientnet_lite2.nyu": ShippedWeights(
         sha256="0f7e3a64c3f3dff5282852e0dd563ec143fd2e750e3acecf2859ad09173da487"

@@ -42,6 +42,19 @@ def test_a_graph_takes_every_size_though_what_it_does_depends_on_it(arguments, t
 
 
 @pytest.mark.parametrize("runtime", [openvino_runtime, onnx_runtime])
+def test_a_graph_that_was_made_with_a_picture_of_whole_multiples_takes_others(tiny_meta, runtime, monkeypatch):
+    monkeypatch.setattr(runtime, "EXAMPLE_SIZE", (64, 96))
+    model = create_model("rf_lw", 3, **PADS, decoder_channels=8, decoder_links=1).eval()
+    network = runtime.network_of(
+        runtime.to_graph(Deployable(model, tiny_meta.preprocess, tiny_meta.channels)), ANY_SIZE
+    )
+    images = torch.from_numpy(picture(97, 131))[None]
+    with torch.inference_mode():
+        logits = model(tiny_meta.preprocess(images.permute(0, 3, 1, 2)))
+    torch.testing.assert_close(network.logits(network.prepare(images)), logits, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("runtime", [openvino_runtime, onnx_runtime])
 def test_depth_follows_the_size_at_which_a_graph_sees_pictures(tiny_meta, runtime):
     torch.manual_seed(0)
     tasks = ("segmentation", "depth")

@@ -98,7 +98,7 @@ def evaluate(
     else:
         if evaluation is not None:
             evaluation_report(evaluation)
-            if predictor.meta.adjustment == found_on(pictures):
+            if found_on(pictures) in predictor.meta.adjustment.split("; "):
                 say("The offsets of its classes were found on these very pictures: others may well score lower.")
         if kept is not None:
             say(f"{len(kept)} masks of {pictures.name} {pictures.split} are in {kept.folder}.")

@@ -61,7 +61,12 @@ class RefineNet(nn.Module):
         return tuple(self.heads_by_task())
 
     def see_at(self, scale: float | Fraction) -> None:
-        """Take another `input_scale`, with which the network still means the same: depths follow it."""
+        """Take another `input_scale`, with which the network still means the same: depths follow it.
+
+        scale: 0.25-2, ValueError for others.  Metadata that the network is saved with must have it in its `arguments`.
+        """
+        if not 0.25 <= scale <= 2:
+            raise ValueError(f"input_scale is {scale}; expected 0.25 to 2.")
         self.input_scale = _fraction(scale)
 
     def seen_size(self, size: Sequence[int], scale: Fraction | None = None) -> tuple[int, ...]:
@@ -95,10 +100,10 @@ class RefineNet(nn.Module):
         scale: in place of `input_scale`.
         """
         scale = self.input_scale if scale is None else scale
-        resizes = scale != 1 or self.size_multiple != 1
-        size = self.seen_size(images.shape[-2:], scale)
-        if resizes and (_is_traced() or size != tuple(images.shape[-2:])):  # tracers must see it: other pictures differ
-            images = upsample(images, size=size, align_corners=False)
+        if scale != 1 or self.size_multiple != 1:
+            size = self.seen_size(images.shape[-2:], scale)
+            if _is_traced() or size != tuple(images.shape[-2:]):  # tracers must see it: other pictures differ
+                images = upsample(images, size=size, align_corners=False)
         features: list[Tensor] = self.backbone(images)
         return features
 

@@ -1,7 +1,6 @@
 """Distillation: other weights, larger, slower or several, whose opinion of every cell is learnt beside the masks."""
 
 from collections.abc import Sequence
-from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
@@ -63,7 +62,7 @@ class _Opinion:
                 f"{len(labels)}, or they differ in name or order; expected weights with the same classes."
             )
         if resized:
-            model.input_scale = Fraction(1)
+            model.see_at(1)
         self.network = model.fuse().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.no_grad()
