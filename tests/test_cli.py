@@ -397,6 +397,10 @@ def test_evaluate_says_where_offsets_were_found_on_what_it_scores(run, tmp_path,
     sentence = "The offsets of its classes were found on these very pictures: others may well score lower."
     assert sentence in run("evaluate", output, "--data", data, "--split", "val")[1]
     assert sentence not in run("evaluate", output, "--data", data, "--split", "train")[1]
+    other, mean = tmp_path / "other.safetensors", tmp_path / "mean.safetensors"
+    assert run("adjust", tiny_weights, "--data", data, "-o", other, "--split", "train")[0] == 0
+    run("average", output, other, "-o", mean)  # offsets of both are in it
+    assert all(sentence in run("evaluate", mean, "--data", data, "--split", split)[1] for split in ("val", "train"))
 
 
 def test_import_writes_over_nothing_unasked(run, tmp_path):
