@@ -83,6 +83,7 @@ def test_a_recipe_that_all_have_stays(save, tmp_path):
             {"labels": LabelSet("shapes", ("a", "b", "c"), voc_palette(3))},
             "the classes are nothing, square, disc and a, b, c",
         ),
+        ({"labels": LabelSet("shapes", ("a", "b"), voc_palette(2))}, "they know 3 and 2 classes"),
         ({"preprocess": Preprocess(mean=(0.5, 0.5, 0.5))}, r"they want pictures as .* and Preprocess\(mean=\(0.5"),
         ({"network": "rf_lw_mobilenetv2", "arguments": {}}, "they are rf_lw and rf_lw_mobilenetv2"),
         ({"arguments": {**TINY_META.arguments, "decoder_channels": 16}}, "they are rf_lw with .*8.* and with .*16"),
@@ -90,7 +91,7 @@ def test_a_recipe_that_all_have_stays(save, tmp_path):
 )
 def test_what_does_not_fit_together_is_named_and_nothing_is_written(save, tmp_path, change, difference):
     other = replace(TINY_META, **change)
-    weights.save(tmp_path / "b.safetensors", create_model(other.network, 3, **other.arguments), other)
+    weights.save(tmp_path / "b.safetensors", create_model(other.network, len(other.labels), **other.arguments), other)
     with pytest.raises(
         UsageError, match=rf"a.safetensors and .*b.safetensors differ: {difference}.*; expected runs of"
     ):

@@ -51,6 +51,8 @@ def _difference(model: RefineNet, meta: WeightsMeta, other: RefineNet, others: W
     """What keeps two networks from having a mean, in words; empty where nothing does, at whatever size they see pictures."""
     if meta.network != others.network:
         return f"they are {meta.network} and {others.network}"
+    if len(meta.labels) != len(others.labels):
+        return f"they know {len(meta.labels)} and {len(others.labels)} classes"
     if repr(model) != repr(other):  # as they are built, with what their metadata leaves out
         return f"they are {meta.network} with {meta.arguments} and with {others.arguments}"
     if meta.labels.class_names != others.labels.class_names:
