@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lwrefinenet import weights
 from lwrefinenet.errors import UsageError
-from lwrefinenet.meta import Source, WeightsMeta
+from lwrefinenet.meta import WeightsMeta
 from lwrefinenet.models.refinenet import RefineNet
 from lwrefinenet.runtimes.choose import EXPORTED
 
@@ -77,10 +77,7 @@ def _told(sources: Sequence[str | Path], metas: Sequence[WeightsMeta]) -> Weight
     """What the mean says about itself: the recipe only where all have the same, and every source of each."""
     first = metas[0]
     recipes = {meta.recipe for meta in metas}
-    ingredients = [
-        Source("averaged weights", f"{meta.network} {meta.labels.name}", meta.licence, str(source))
-        for source, meta in zip(sources, metas, strict=True)
-    ]
+    ingredients = [meta.as_source("averaged weights", str(source)) for source, meta in zip(sources, metas, strict=True)]
     further = (source for meta in metas for source in meta.sources)
     return replace(
         first,

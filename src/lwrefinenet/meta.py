@@ -69,6 +69,10 @@ class WeightsMeta:
         """How the network's results lie one above the other."""
         return Channels(len(self.labels), self.tasks)
 
+    def as_source(self, role: str, origin: str) -> Source:
+        """These weights as an ingredient of others; origin: their name or file."""
+        return Source(role, f"{self.network} {self.labels.name}", self.licence, origin)
+
     def to_json(self) -> str:
         """One JSON object; `from_json` gives the same WeightsMeta again."""
         return json.dumps(

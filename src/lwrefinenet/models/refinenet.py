@@ -22,6 +22,7 @@ from lwrefinenet.models.fused_level import FusedChain, FusedLevel
 
 T = TypeVar("T")
 Conv = Callable[[int, int], nn.Conv2d]  # makes a convolution from so many channels to so many
+INPUT_SCALES = (0.25, 2.0)  # the least and the most
 Level = Sequence[Tensor]  # the features of one level of the cascade: one map, or several of the same size
 
 
@@ -65,8 +66,9 @@ class RefineNet(nn.Module):
 
         scale: 0.25-2, ValueError for others.  Metadata that the network is saved with must have it in its `arguments`.
         """
-        if not 0.25 <= scale <= 2:
-            raise ValueError(f"input_scale is {scale}; expected 0.25 to 2.")
+        least, most = INPUT_SCALES
+        if not least <= scale <= most:
+            raise ValueError(f"input_scale is {scale}; expected {least} to {most}.")
         self.input_scale = _fraction(scale)
 
     def seen_size(self, size: Sequence[int], scale: Fraction | None = None) -> tuple[int, ...]:

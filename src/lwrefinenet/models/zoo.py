@@ -12,7 +12,7 @@ from lwrefinenet.models.backbones import MobileNetV2Features, TimmFeatures
 from lwrefinenet.models.full_refinenet import FullRefineNetDecoder
 from lwrefinenet.models.multitask import MultiTaskRefineNet, beginning_small, canonical_tasks
 from lwrefinenet.models.nasnet import NasNetMobileFeatures
-from lwrefinenet.models.refinenet import LightWeightRefineNet, RefineNet, RefineNetDecoder, depthwise1x1
+from lwrefinenet.models.refinenet import INPUT_SCALES, LightWeightRefineNet, RefineNet, RefineNetDecoder, depthwise1x1
 
 
 def rf_lw_resnet50(num_classes: int = 21) -> LightWeightRefineNet:
@@ -232,7 +232,7 @@ MODELS: dict[str, Callable[..., RefineNet]] = {
     "mt_lw": mt_lw,
 }
 
-_RANGES = {"decoder_channels": (1, 4096), "decoder_links": (1, 16), "input_scale": (0.25, 2.0)}
+_RANGES = {"decoder_channels": (1, 4096), "decoder_links": (1, 16), "input_scale": INPUT_SCALES}
 
 
 def needs_backbone(name: str) -> bool:

@@ -4,7 +4,6 @@ import torch
 
 from lwrefinenet import weights
 from lwrefinenet.errors import WeightsError
-from lwrefinenet.meta import Source
 from lwrefinenet.models.pretrained import BackboneStart
 from lwrefinenet.models.refinenet import RefineNet
 
@@ -27,5 +26,5 @@ def begin_with(model: RefineNet, name_or_path: str) -> tuple[BackboneStart, list
         )
     with torch.no_grad():
         model.load_state_dict({key: own[key] if key in anew else given[key] for key in own})
-    source = Source("initial weights", f"{meta.network} {meta.labels.name}", meta.licence, name_or_path)
+    source = meta.as_source("initial weights", name_or_path)
     return BackboneStart(meta.preprocess, source), list(dict.fromkeys(key.rpartition(".")[0] for key in anew))

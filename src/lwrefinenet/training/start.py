@@ -210,8 +210,7 @@ def _meta(recipe: Recipe, data: RunData, start: BackboneStart, tasks: Sequence[s
     parts = data.parts
     sources = [Source("training data", f"{part.name} {part.split}", part.licence, part.name) for part in parts]
     for name in recipe.teachers:
-        teacher = weights.read_meta(name)
-        sources.append(Source("teacher", f"{teacher.network} {teacher.labels.name}", teacher.licence, name))
+        sources.append(weights.read_meta(name).as_source("teacher", name))
     return WeightsMeta(
         network=recipe.model,
         arguments={**recipe.network_arguments(), **({"tasks": list(tasks)} if beside_masks(tasks) else {})},
