@@ -210,8 +210,9 @@ def _beside(name: str, found: dict[str, dict[str, Any]]) -> str:
 
 def _where_offsets_were_found(name: str, score: dict[str, Any]) -> str:
     """A remark, if the pictures of a score are those."""
-    on = f"found on {score['protocol']['dataset']} {score['protocol']['split']}"
-    return ", where its offsets were found" if on in weights.read_meta(name).adjustment.split("; ") else ""
+    protocol = score["protocol"]
+    there = weights.read_meta(name).has_offsets_from(protocol["dataset"], protocol["split"])
+    return ", where its offsets were found" if there else ""
 
 
 def targets_table() -> str:

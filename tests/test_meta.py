@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from lwrefinenet.labels import NYU
-from lwrefinenet.meta import SCHEMA_VERSION, Score, Source, WeightsMeta
+from lwrefinenet.meta import SCHEMA_VERSION, Score, Source, WeightsMeta, joined
 from lwrefinenet.preprocess import Preprocess
 
 META = WeightsMeta(
@@ -45,6 +45,17 @@ def test_round_trip_loses_nothing():
 )
 def test_a_score_is_told_in_its_unit(metric, value, text):
     assert str(Score(metric, value, "nyudv2 test")) == text
+
+
+def test_licences_are_joined_each_once():
+    assert joined(["CC0", "MIT; CC0", "research use"]) == "CC0; MIT; research use"
+
+
+def test_offsets_tell_on_which_pictures_they_were_found():
+    averaged = replace(META, adjustment="found on nyu train_holdout; found on rooms val")
+    assert averaged.has_offsets_from("nyu", "train_holdout") and averaged.has_offsets_from("rooms", "val")
+    assert not averaged.has_offsets_from("rooms", "train_holdout")
+    assert not replace(META, adjustment="").has_offsets_from("nyu", "train_holdout")
 
 
 def test_defaults_survive_too(tiny_meta):

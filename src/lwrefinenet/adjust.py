@@ -12,11 +12,10 @@ from torch import nn
 
 from lwrefinenet import weights
 from lwrefinenet.data.dataset import LabelledPictures
-from lwrefinenet.data.unlabelled import UnlabelledPictures
 from lwrefinenet.errors import UsageError
 from lwrefinenet.evaluate import evaluate
 from lwrefinenet.logit_adjustment import Adjustment, find_adjustment
-from lwrefinenet.meta import Score
+from lwrefinenet.meta import Score, found_on
 from lwrefinenet.models.refinenet import RefineNet
 from lwrefinenet.predict import Predictor
 from lwrefinenet.runtimes.choose import EXPORTED
@@ -59,14 +58,9 @@ def adjust_weights(
     protocol = f"{evaluation.protocol}, on which the classes' offsets were found"
     others = (score for score in meta.scores if score.metric != "mean_iou")  # offsets change nothing in other tasks
     scores = (Score("mean_iou", evaluation.mean_iou, protocol), *others)
-    meta = replace(meta, scores=scores, adjustment=found_on(pictures))
+    meta = replace(meta, scores=scores, adjustment=found_on(pictures.name, pictures.split))
     weights.save(target, shifted, meta, half=weights.is_half(source))
     return found
-
-
-def found_on(pictures: LabelledPictures | UnlabelledPictures) -> str:
-    """What `WeightsMeta.adjustment` says of offsets that were found on a split."""
-    return f"found on {pictures.name} {pictures.split}"
 
 
 def with_offsets(model: RefineNet, offsets: NDArray[np.float64]) -> RefineNet:

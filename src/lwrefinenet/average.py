@@ -4,7 +4,7 @@ P. Izmailov et al., "Averaging weights leads to wider optima and better generali
 soups: averaging weights of multiple fine-tuned models improves accuracy without increasing inference time" (ICML 2022).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lwrefinenet import weights
 from lwrefinenet.errors import UsageError
-from lwrefinenet.meta import WeightsMeta
+from lwrefinenet.meta import WeightsMeta, joined
 from lwrefinenet.models.refinenet import RefineNet
 from lwrefinenet.runtimes.choose import EXPORTED
 
@@ -83,12 +83,7 @@ def _told(sources: Sequence[str | Path], metas: Sequence[WeightsMeta]) -> Weight
         first,
         scores=(),
         recipe=first.recipe if len(recipes) == 1 else "",
-        licence=_together(meta.licence for meta in metas),
+        licence=joined(meta.licence for meta in metas),
         sources=tuple(dict.fromkeys((*ingredients, *further))),
-        adjustment=_together(meta.adjustment for meta in metas if meta.adjustment),
+        adjustment=joined(meta.adjustment for meta in metas if meta.adjustment),
     )
-
-
-def _together(texts: Iterable[str]) -> str:
-    """Each part once: those of means have several already."""
-    return "; ".join(dict.fromkeys(part for text in texts for part in text.split("; ")))

@@ -1,6 +1,7 @@
 """What weights must say about themselves: the metadata inside every weights file."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -9,6 +10,19 @@ from lwrefinenet.preprocess import Preprocess
 from lwrefinenet.tasks import TASKS, Channels
 
 SCHEMA_VERSION = 1
+
+
+_BETWEEN = "; "
+
+
+def found_on(dataset: str, split: str) -> str:
+    """What `WeightsMeta.adjustment` says of offsets that were found on a split."""
+    return f"found on {dataset} {split}"
+
+
+def joined(texts: Iterable[str]) -> str:
+    """Licences, or what adjustments say, of several weights in one text: each once, and those of means hold several already."""
+    return _BETWEEN.join(dict.fromkeys(part for text in texts for part in text.split(_BETWEEN)))
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,10 @@ class WeightsMeta:
     def channels(self) -> Channels:
         """How the network's results lie one above the other."""
         return Channels(len(self.labels), self.tasks)
+
+    def has_offsets_from(self, dataset: str, split: str) -> bool:
+        """Whether offsets of its classes were found on these pictures, whose score then says too much."""
+        return found_on(dataset, split) in self.adjustment.split(_BETWEEN)
 
     def as_source(self, role: str, origin: str) -> Source:
         """These weights as an ingredient of others; origin: their name or file."""

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import tomllib
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -720,6 +721,15 @@ def test_a_run_begins_with_what_fits_of_other_weights(shapes, shapes_with_depth,
     (said,) = [sentence for sentence in listener.sentences if sentence.startswith("Beginning with")]
     assert "heads.depth.2" in said and "backbone" not in said
     assert weights.read_meta(second.best).sources[0].origin == str(first.best)
+
+
+def test_what_went_on_from_weights_is_under_their_licence_too(shapes, tmp_path):
+    first = run(shapes, tmp_path / "first", recipe(epochs=1))
+    model, meta = weights.load(first.best)
+    borrowed = tmp_path / "borrowed.safetensors"
+    weights.save(borrowed, model, replace(meta, licence="research use"))
+    second = run(shapes, tmp_path / "second", recipe(epochs=1, initial_weights=str(borrowed)))
+    assert weights.read_meta(second.best).licence == f"research use; {meta.licence}"
 
 
 def test_initial_weights_of_another_backbone_are_refused(shapes, tmp_path):

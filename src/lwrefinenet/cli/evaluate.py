@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from lwrefinenet import weights as weights_files
-from lwrefinenet.adjust import found_on
 from lwrefinenet.cli.options import (
     DATA_HELP,
     WEIGHTS_HELP,
@@ -98,7 +97,7 @@ def evaluate(
     else:
         if evaluation is not None:
             evaluation_report(evaluation)
-            if found_on(pictures) in predictor.meta.adjustment.split("; "):
+            if predictor.meta.has_offsets_from(pictures.name, pictures.split):
                 say("The offsets of its classes were found on these very pictures: others may well score lower.")
         if kept is not None:
             say(f"{len(kept)} masks of {pictures.name} {pictures.split} are in {kept.folder}.")

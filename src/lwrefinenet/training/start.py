@@ -12,7 +12,7 @@ from lwrefinenet.data.mixing import Mixing
 from lwrefinenet.data.transforms import TrainTransform
 from lwrefinenet.device import timed_convolutions
 from lwrefinenet.errors import RecipeError
-from lwrefinenet.meta import Source, WeightsMeta
+from lwrefinenet.meta import Source, WeightsMeta, joined
 from lwrefinenet.models.backbones import set_drop_path
 from lwrefinenet.models.pretrained import BackboneStart, load_backbone_weights
 from lwrefinenet.models.refinenet import RefineNet
@@ -207,16 +207,18 @@ def _some_targets(maps: Mapping[str, Sequence[Tensor]], size: tuple[int, int]) -
 
 
 def _meta(recipe: Recipe, data: RunData, start: BackboneStart, tasks: Sequence[str]) -> WeightsMeta:
-    parts = data.parts
-    sources = [Source("training data", f"{part.name} {part.split}", part.licence, part.name) for part in parts]
-    for name in recipe.teachers:
-        sources.append(weights.read_meta(name).as_source("teacher", name))
+    begun = [] if start.source is None else [start.source]
+    data_sets = [Source("training data", f"{part.name} {part.split}", part.licence, part.name) for part in data.parts]
+    teachers = [weights.read_meta(name).as_source("teacher", name) for name in recipe.teachers]
+    sources = [*begun, *data_sets, *teachers]
+    # A backbone's own licence stands among the sources alone: what binds is the data that the whole has learnt from.
+    licences = [source.licence for source in sources if source.role != "backbone weights"]
     return WeightsMeta(
         network=recipe.model,
         arguments={**recipe.network_arguments(), **({"tasks": list(tasks)} if beside_masks(tasks) else {})},
         labels=data.labels,
         preprocess=start.preprocess,
         recipe=recipe.to_toml(),
-        licence="; ".join(dict.fromkeys(source.licence for source in sources)),
-        sources=(*sources,) if start.source is None else (start.source, *sources),
+        licence=joined(licences),
+        sources=tuple(sources),
     )
