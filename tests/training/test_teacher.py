@@ -74,6 +74,17 @@ def test_a_network_is_at_no_distance_from_itself_and_a_gradient_leads_others_the
     assert not any(parameter.requires_grad for parameter in teacher.opinions[0].network.parameters())
 
 
+def test_under_autocast_a_teacher_computes_in_that_type_throughout(teacher_file):
+    teacher = teacher_of(teacher_file)
+    own = build_tiny()(TINY_META.preprocess(IMAGES)).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        distance = teacher.distance(own, IMAGES)
+    (opinion,) = teacher.opinions
+    assert {parameter.dtype for parameter in opinion.network.parameters()} == {torch.bfloat16}
+    assert 0 < distance < 0.01 * divergence(own.flip(1), own, 1.0)  # what rounding makes of it
+    assert teacher.distance(own, IMAGES) > 0  # in float32 again, with what is left of the parameters
+
+
 def test_of_several_teachers_the_mean_of_their_probabilities_is_learnt(teacher_file, tmp_path):
     torch.manual_seed(9)
     other = create_model("rf_lw", 3, backbone="test_resnet", decoder_channels=8, input_scale=0.5).eval()

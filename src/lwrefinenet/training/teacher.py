@@ -52,7 +52,11 @@ class Teacher:
 
 
 class _Opinion:
-    """One network that is listened to, and how it wants pictures; arguments as `Teacher`."""
+    """One network that is listened to, and how it wants pictures; arguments as `Teacher`.
+
+    Under autocast its parameters are of that type themselves: autocast would keep them wide, and with maps of another type than
+    its parameters the decoder finds every maximum's place (`models.fused_level`).
+    """
 
     def __init__(self, name_or_path: str, labels: LabelSet, device: torch.device, *, resized: bool) -> None:
         model, self.meta = weights.load(name_or_path)
@@ -68,7 +72,11 @@ class _Opinion:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """images: (N, 3, H, W) uint8 RGB.  Returns logits (N, C, h, w)."""
-        results = stacked(self.network(self.meta.preprocess(images)))
+        kind = images.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+        self.network.to(dtype)
+        with torch.autocast(kind, enabled=False):
+            results = stacked(self.network(self.meta.preprocess(images).to(dtype)))
         return self.meta.channels.split(results)["segmentation"]
 
 
