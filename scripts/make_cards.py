@@ -5,6 +5,7 @@ python scripts/make_cards.py
 
 import json
 import tomllib
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -74,20 +75,23 @@ def _seen(name: str) -> str:
 
 
 def _commands(name: str, data: str, meta: WeightsMeta) -> str:
-    before = "; its recipe says where the former files are" if "former" in _command(name) else ""
+    first, *further = _training_commands(name)
+    before = "; its recipe says where the former files are" if "former" in first else ""
+    again = "\n".join([f"{first}   # trains it again{before}", *further])
     scored = " --normals-from-depth" if "normals" in meta.tasks else ""
     return (
         "```sh\n"
         f"lwrefinenet predict picture.jpg --weights {name}\n"
         f"lwrefinenet evaluate {name} --data {data}{scored}   # repeats the test score below\n"
-        f"{_command(name)}   # trains it again{before}\n"
+        f"{again}\n"
         "```"
     )
 
 
-def _command(name: str) -> str:
-    """As the recipe begins."""
-    return _recipe_file(name).read_text().partition("\n")[0].removeprefix("# ")
+def _training_commands(name: str) -> list[str]:
+    """As the recipe begins: one, or those of several runs and of their mean."""
+    lines = takewhile(lambda line: line.startswith("# lwrefinenet "), _recipe_file(name).read_text().splitlines())
+    return [line.removeprefix("# ") for line in lines]
 
 
 def _recipe_file(name: str) -> Path:
@@ -100,10 +104,11 @@ def _ingredients(meta: WeightsMeta) -> str:
 
 
 def _training(name: str) -> str:
-    stem = stem_of(name)
+    stem, files = stem_of(name), _logs(name)
+    runs = "one run" if len(files) == 1 else f"{len(files)} runs"
+    logs = ", ".join(f"`results/{file.name}`" for file in files)
     return (
-        f"[recipes/{stem}.toml](../../recipes/{stem}.toml), one run: {_effort(name)}, "
-        f"validations not counted (`results/{stem}_training.jsonl`). "
+        f"[recipes/{stem}.toml](../../recipes/{stem}.toml), {runs}: {_effort(name)}, validations not counted ({logs}). "
         f"[What it taught](../../results/training_log.md).{_offsets(name)}"
     )
 
@@ -272,15 +277,22 @@ def _megabytes(name: str) -> str:
     return f"{weights.locate(name).stat().st_size / 1e6:.1f} MB"
 
 
-def _lines(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (RESULTS / f"{stem_of(name)}_training.jsonl").read_text().splitlines()]
+def _logs(name: str) -> list[Path]:
+    """Of the run that made these weights, or of each whose mean they are."""
+    stem = stem_of(name)
+    return [RESULTS / f"{stem}_training.jsonl", *sorted(RESULTS.glob(f"{stem}_training_*.jsonl"))]
+
+
+def _lines(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 def _effort(name: str) -> str:
     """Epochs, the time that they took and where, and the weights that had learnt before."""
-    minutes = sum(float(line.get("seconds", 0)) for line in _lines(name)) / 60
+    runs = [_lines(log) for log in _logs(name)]
+    minutes = sum(float(line.get("seconds", 0)) for run in runs for line in run) / 60
     time = f"{minutes:.0f} minutes" if minutes < 60 else f"{minutes / 60:.1f} hours"
-    said = dict.fromkeys(line["device"] for line in _lines(name) if "device" in line)
+    said = dict.fromkeys(line["device"] for run in runs for line in run if "device" in line)
     devices = [device if device[0].isdigit() else f"one {device}" for device in said]  # "2 threads of ...", or a GPU
     machine = " and ".join(devices) or "two shared CPU cores"
     before, taught, mean = (_of_role(role, name) for role in ("initial weights", "teacher", "averaged weights"))
@@ -289,7 +301,8 @@ def _effort(name: str) -> str:
         taught and f", taught by {taught}",
         mean and f", then averaged with {mean}",
     )
-    return f"{max(line['epoch'] for line in _lines(name))} epochs in {time} of {machine}{before}{taught}{mean}"
+    epochs = " + ".join(str(max(line["epoch"] for line in run)) for run in runs)
+    return f"{epochs} epochs in {time} of {machine}{before}{taught}{mean}"
 
 
 def _of_role(role: str, name: str) -> str:
