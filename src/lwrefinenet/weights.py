@@ -49,7 +49,7 @@ SHIPPED: dict[str, ShippedWeights] = {
     "rf_lw_efficientnet_lite2.nyu": ShippedWeights(
         sha256="0f7e3a64c3f3dff5282852e0dd563ec143fd2e750e3acecf2859ad09173da487"
     ),
-    "rf_lw_mobilenetv2.nyu": ShippedWeights(sha256="ccbf7c7e64b6071ac8cb29252c2769e6f4c5c0d175830de1dcc76c4276a7feb3"),
+    "rf_lw_mobilenetv2.nyu": ShippedWeights(sha256="779ae7a12637a783d4626f765d3e2152c8664d1e930d9f78e0ef6e9e337dd15b"),
 }
 DEFAULT_WEIGHTS = "rf_lw_efficientnet_lite0.camvid"
 
