@@ -532,16 +532,26 @@ def test_the_flags_are_what_was_promised():
     }  # fmt: skip
 
 
-def _flags(group, path=()):
-    """The long options of every command, by its name, groups opened."""
+def test_every_command_that_writes_takes_its_output_as_o():
+    spelt = [option.opts for _, command in _commands(get_command(cli.app)) for option in command.params]
+    outputs = [names for names in spelt if "--output" in names]
+    assert len(outputs) == 9 and all("-o" in names for names in outputs)
+
+
+def _commands(group, path=()):
+    """Every command with its name, groups opened."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
-            yield from _flags(command, (*path, name))
+            yield from _commands(command, (*path, name))
         else:
-            options = [
-                option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
-            ]
-            yield " ".join((*path, name)), sorted({"--help", *(o for o in options if o.startswith("--"))})
+            yield " ".join((*path, name)), command
+
+
+def _flags(group):
+    """The long options of every command, by its name."""
+    for name, command in _commands(group):
+        options = [option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)]
+        yield name, sorted({"--help", *(option for option in options if option.startswith("--"))})
 
 
 def test_a_commit_of_another_project_is_not_ours(tmp_path, monkeypatch):

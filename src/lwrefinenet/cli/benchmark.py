@@ -58,7 +58,9 @@ def benchmark(
     rounds: Annotated[
         int | None, typer.Option(help="How often each thing is measured, by turns; 20, or 5 for training.", min=1)
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Also write the result to this file, as JSON.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the result to this file, as JSON.")
+    ] = None,
 ) -> None:
     """Measure speed on this machine: of networks from JPEG to mask, of a training step (--train), or of loading (--loader)."""
     if train and loader:

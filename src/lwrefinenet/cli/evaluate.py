@@ -60,7 +60,7 @@ def evaluate(
         typer.Option("--normals-from-depth", help="Score normals by what follows from the depth where a set has none."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.")] = None,
     dump: Annotated[
         Path | None,
         typer.Option(

@@ -31,7 +31,7 @@ from lwrefinenet.weights import DEFAULT_WEIGHTS
 def predict(
     inputs: Annotated[list[str], typer.Argument(help="Pictures, folders or globs.", metavar="INPUT...")],
     weights: WeightsOption = DEFAULT_WEIGHTS,
-    output: Annotated[Path, typer.Option(help="Folder for masks and overlays.")] = Path("output"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for masks and overlays.")] = Path("output"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
     overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help="Write the overlay beside the mask.")] = True,
     sheet: Annotated[

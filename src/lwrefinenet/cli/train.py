@@ -19,7 +19,7 @@ EPILOG = "Fields of a recipe, with their defaults:\n\n" + field_list()
 def train(
     recipe: Annotated[Path, typer.Argument(help="Recipe file (TOML).")],
     data: Annotated[list[str], typer.Option(help=f"{DATA_HELP}; several are learnt from together, or in stages.")],
-    output: Annotated[Path | None, typer.Option(help="Run folder; by default runs/RECIPE.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder; by default runs/RECIPE.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a field of the recipe: key=value.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     time_limit: Annotated[str | None, typer.Option(help="Stop cleanly after this time (25m, 2h); resumable.")] = None,
