@@ -10,9 +10,7 @@ from lwrefinenet.preprocess import Preprocess
 from lwrefinenet.tasks import TASKS, Channels
 
 SCHEMA_VERSION = 1
-
-
-_BETWEEN = "; "
+_BETWEEN = "; "  # parts of a licence or an adjustment
 
 
 def found_on(dataset: str, split: str) -> str:
