@@ -234,6 +234,45 @@ def test_a_mirror_image_mirrors_depth_and_turns_the_normals_round():
     assert targets["normals"][:, 0, 0].tolist() == pytest.approx([-0.6, 0.8, 0.0])
 
 
+def turned_ramp(seed, **changes):
+    """A crop of a ramp that rises to the right, as its normals say, and by how many degrees anticlockwise it was turned."""
+    torch.manual_seed(seed)
+    record = labelled(200, 240)
+    record.normals[...] = (1.0, 0.0, 0.0)
+    _, targets = transform(**changes).of(record)
+    depth = targets["depth"][12:-12, 16:-16]
+    rises_right, rises_down = (depth[:, -1] - depth[:, 0]).mean() / 31, (depth[-1] - depth[0]).mean() / 23
+    assert math.hypot(rises_right, rises_down) == pytest.approx(1, abs=0.05)  # a roll: nothing is nearer or farther
+    return targets, math.degrees(math.atan2(-rises_down, rises_right))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_normals_turn_with_the_crop(seed):
+    targets, angle = turned_ramp(seed, rotation=180.0)
+    right, towards, down = targets["normals"][:, 24, 32].tolist()
+    assert abs(math.remainder(math.degrees(math.atan2(-down, right)) - angle, 360)) < 4
+    assert math.hypot(right, down) == pytest.approx(1)
+    assert towards == 0
+
+
+def test_crops_are_turned_either_way_by_at_most_the_rotation():
+    angles = [turned_ramp(seed, rotation=30.0)[1] for seed in range(40)]
+    assert -32 < min(angles) < -20
+    assert 20 < max(angles) < 32
+
+
+def test_a_crop_is_turned_in_its_picture_where_that_is_large_enough():
+    for seed in range(10):
+        targets, _ = turned_ramp(seed, rotation=45.0)
+        assert (targets["depth"] > 0).all()
+        assert (targets["segmentation"] == 0).all()
+
+
+def test_a_crop_around_a_pixel_of_a_class_stays_upright():
+    angles = [turned_ramp(seed, rotation=45.0, balanced=1.0)[1] for seed in range(10)]
+    assert angles == [0] * 10
+
+
 def test_what_is_shown_larger_is_nearer():
     torch.manual_seed(0)
     record = labelled()

@@ -27,9 +27,10 @@ def coded_picture(height=60, width=90):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_picture_and_mask_are_cut_and_mirrored_alike(seed):
+@pytest.mark.parametrize("rotation", [0.0, 45.0])
+def test_picture_and_mask_are_cut_turned_and_mirrored_alike(seed, rotation):
     torch.manual_seed(seed)
-    image, target = transform()(*coded_picture())
+    image, target = transform(rotation=rotation)(*coded_picture())
     inside = target != 255
     agreement = (image[0][inside].float() / 25).round() == target[inside]
     assert inside.any()
@@ -48,6 +49,17 @@ def test_beyond_the_picture_lie_fill_and_ignore():
     image, target = transform(scale_range=(1.0, 1.0), flip=0.0)(pixels, mask)
     assert int((target == 0).sum()) == 400
     assert image[:, target == 255].unique(dim=1).flatten().tolist() == [10, 20, 30]
+
+
+def test_beyond_a_turned_picture_lie_fill_and_ignore():
+    torch.manual_seed(0)
+    pixels, mask = np.full((48, 64, 3), 200, np.uint8), np.zeros((48, 64), np.uint8)
+    image, target = transform(scale_range=(1.0, 1.0), flip=0.0, rotation=45.0)(pixels, mask)
+    beyond = target == 255
+    assert 0 < beyond.float().mean() < 0.5
+    fill = (image == torch.tensor([10, 20, 30], dtype=torch.uint8)[:, None, None]).all(dim=0)
+    assert fill[beyond].float().mean() > 0.8  # on the border the two are interpolated
+    assert not fill[~beyond].any()
 
 
 def test_scale_one_without_flip_is_a_plain_cut():

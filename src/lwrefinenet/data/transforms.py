@@ -17,7 +17,7 @@ MIRRORED = torch.tensor([-1.0, 1.0, 1.0])[:, None, None]
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Random scale, random crop, random flip, colour jitter: from a picture and its mask to tensors of `crop_size`.
+    """Random scale, rotation, crop and flip, colour jitter: from a picture and its mask to tensors of `crop_size`.
 
     crop_size: (height, width).  scale_range: of the picture's size, drawn log-uniformly or uniformly.
     short_side: least shorter side of the scaled picture, in pixels; 0 for no such limit.  flip: chance of a mirror image.
@@ -26,6 +26,8 @@ class TrainTransform:
     fill: RGB 0-255 where the crop reaches beyond the picture; the mask holds `ignore_index` there.
     balanced: chance that the crop is laid around a pixel of one class of the picture, each class alike likely, large or small.
     usual_scale: at which a whole picture will be seen, and has the depth that is known of it.
+    rotation: largest angle in degrees, either way, by which a crop is turned, drawn uniformly; one that is laid around a pixel
+    of a class stays upright.
     """
 
     crop_size: tuple[int, int]
@@ -39,6 +41,7 @@ class TrainTransform:
     usual_scale: float = 1.0
     blur: float = 0.0
     balanced: float = 0.0
+    rotation: float = 0.0
 
     def __call__(self, pixels: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor]:
         """pixels: (H, W, 3) uint8; mask: (H, W) uint8.  Returns uint8 (3, h, w) and int64 (h, w)."""
@@ -49,7 +52,8 @@ class TrainTransform:
         """The picture, uint8 (3, h, w), and what is known of its pixels, by task.
 
         segmentation: int64 (h, w).  depth: float32 (h, w) metres, divided by the scale over the usual one: what is shown larger
-        is nearer.  normals: float32 (3, h, w), their first component negated in a mirror image.  Both are 0 where unknown.
+        is nearer.  normals: float32 (3, h, w), their first component negated in a mirror image, and turned with the crop.  Both
+        are 0 where unknown.
         """
         # No tv_tensors: torchvision before 0.29 resizes a Mask by NEAREST whatever it is told, half a pixel beside the picture.
         maps = {"segmentation": torch.from_numpy(labelled.mask)[None]}
@@ -92,7 +96,9 @@ class TrainTransform:
         around: (row, column) of a pixel in the window, or None.
         """
         scale = max(self._scale(), self.short_side / min(image.shape[-2:]))
-        height, width = (max(1, round(side / scale)) for side in self.crop_size)
+        angle = self._angle() if around is None else 0.0
+        size = list(_holding(self.crop_size, angle))
+        height, width = (max(1, round(side / scale)) for side in size)
         row, column = around or (None, None)
         top, pad_top, pad_bottom = _window(image.shape[-2], height, row)
         left, pad_left, pad_right = _window(image.shape[-1], width, column)
@@ -102,14 +108,34 @@ class TrainTransform:
             x = tf.crop(x, top, left, min(height, x.shape[-2]), min(width, x.shape[-1]))
             return tf.pad(x, padding, fill=fill) if any(padding) else x
 
-        size = list(self.crop_size)
         image = tf.resize(cut(image, list(self.fill)), size, antialias=True)
         for task, values in maps.items():
-            values = cut(values, self.ignore_index if task == "segmentation" else 0)
+            values = cut(values, self._unknown(task))
             maps[task] = tf.resize(values, size, interpolation=v2.InterpolationMode.NEAREST_EXACT)
         if "depth" in maps:
             maps["depth"] = maps["depth"] / (scale / self.usual_scale)
+        return self._turned(image, maps, angle) if angle else (image, maps)
+
+    def _turned(self, image: Tensor, maps: dict[str, Tensor], angle: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """The middle of a crop that was made larger (`_holding`), after a turn by so many degrees, anticlockwise.
+
+        To turn a picture is to roll the camera about its axis: nothing gets nearer or farther.
+        """
+        size = list(self.crop_size)
+        image = tf.center_crop(tf.rotate(image, angle, v2.InterpolationMode.BILINEAR, fill=list(self.fill)), size)
+        for task, values in maps.items():
+            maps[task] = tf.center_crop(tf.rotate(values, angle, fill=self._unknown(task)), size)
+        if "normals" in maps:
+            right, towards, down = maps["normals"]
+            cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+            maps["normals"] = torch.stack([cosine * right + sine * down, towards, cosine * down - sine * right])
         return image, maps
+
+    def _unknown(self, task: str) -> int:
+        return self.ignore_index if task == "segmentation" else 0
+
+    def _angle(self) -> float:
+        return (2 * torch.rand(()).item() - 1) * self.rotation if self.rotation else 0.0
 
     def _scale(self) -> float:
         drawn = torch.rand(()).item()
@@ -139,6 +165,13 @@ def jitter_colors(image: Tensor, strength: float) -> Tensor:
 
 
 _RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
+
+
+def _holding(size: tuple[int, int], angle: float) -> tuple[int, int]:
+    """(height, width) of the smallest upright rectangle that holds one of this size, turned by so many degrees."""
+    height, width = size
+    cosine, sine = abs(math.cos(math.radians(angle))), abs(math.sin(math.radians(angle)))
+    return math.ceil(height * cosine + width * sine), math.ceil(width * cosine + height * sine)
 
 
 def _window(length: int, window: int, holds: int | None) -> tuple[int, int, int]:

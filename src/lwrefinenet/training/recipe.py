@@ -80,6 +80,9 @@ class Recipe:
     late_crop_size: tuple[int, int] | None = _about("[height, width] of the crops in the late epochs", None)
     late_scale_range: tuple[float, float] | None = _about("scale_range of the late epochs, if another", None)
     flip: float = _about("chance of a horizontal mirror image", 0.5)
+    rotation: float = _about(
+        "largest angle in degrees, either way, by which a crop is turned; those of balanced_crops stay upright", 0.0
+    )
     color_jitter: float = _about("strength of brightness, contrast and saturation jitter; hue takes a tenth", 0.4)
     blur: float = _about("chance of a Gaussian blur of the crop, its sigma up to 1.5 pixels", 0.0)
     balanced_crops: float = _about(
@@ -203,6 +206,7 @@ class Recipe:
             *("teacher_weight", "depth_weight", "normals_weight"),
         ):
             self._require(name, getattr(self, name) >= 0, "0 or more")
+        self._require("rotation", 0 <= self.rotation <= 180, "0 to 180 degrees")
         self._require("cut_mix", self.class_mix + self.cut_mix <= 1, f"at most 1 with class_mix ({self.class_mix})")
         scale = self.input_scale
         self._require("input_scale", scale is None or 0.25 <= scale <= 2, "0.25 to 2")

@@ -135,6 +135,7 @@ def augmentation(recipe: Recipe, preprocess: Preprocess, ignore_index: int) -> T
         color_jitter=recipe.color_jitter,
         blur=recipe.blur,
         balanced=recipe.balanced_crops,
+        rotation=recipe.rotation,
         fill=(red, green, blue),
         ignore_index=ignore_index,
         scale_sampling=recipe.scale_sampling,
