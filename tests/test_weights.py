@@ -107,6 +107,19 @@ def test_network_that_cannot_be_built_is_a_fault_of_the_file(change, tmp_path, t
         weights.load(tmp_path / "x.safetensors")
 
 
+def test_weights_that_see_at_another_scale_than_their_metadata_says_are_not_written(tmp_path, tiny_model, tiny_meta):
+    tiny_model.see_at(0.6)
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(
+        WeightsError,
+        match=r"x\.safetensors: its metadata asks for a network with input_scale 1\.0, this one has 0\.6;",
+    ):
+        weights.save(path, tiny_model, tiny_meta)
+    assert list(tmp_path.iterdir()) == []
+    weights.save(path, tiny_model, replace(tiny_meta, arguments={**tiny_meta.arguments, "input_scale": 0.6}))
+    assert weights.load(path)[0].input_scale == tiny_model.input_scale
+
+
 def test_shipped_weights_load_by_their_name(shipped, tiny_model):
     assert torch.equal(logits_of(weights.load("tiny")[0]), logits_of(tiny_model))
 

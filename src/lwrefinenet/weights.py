@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from lwrefinenet.errors import UsageError, WeightsError
 from lwrefinenet.files import write_atomically
 from lwrefinenet.meta import WeightsMeta
-from lwrefinenet.models.refinenet import RefineNet
+from lwrefinenet.models.refinenet import RefineNet, as_fraction
 from lwrefinenet.models.state import load_strictly
-from lwrefinenet.models.zoo import create_model
+from lwrefinenet.models.zoo import MODELS, create_model, usual_input_scale
 
 SUFFIX = ".safetensors"
 META_KEY = "lwrefinenet"
@@ -90,8 +90,10 @@ def save(path: str | Path, model: nn.Module, meta: WeightsMeta, *, half: bool = 
     """Write one self-describing `.safetensors` file, whole or not at all.
 
     half: store convolution weights as float16 (half the size; biases and batch-norm statistics stay float32).
+    WeightsError where the metadata asks for a network of other tasks or another `input_scale`, which would mean something else.
     """
     _check_tasks(model, meta, str(path))
+    _check_input_scale(model, meta, str(path))
     metadata = {META_KEY: meta.to_json(), "format": "pt"}
     write_atomically(Path(path), serialise(_state_of(model, half=half), metadata=metadata))
 
@@ -113,6 +115,17 @@ def _check_tasks(model: nn.Module, meta: WeightsMeta, origin: str) -> None:
         raise WeightsError(
             f"{origin}: its metadata speaks of {', '.join(meta.tasks)}, the network gives {', '.join(tasks)}; the metadata's "
             f"arguments need tasks = {list(tasks)}."
+        )
+
+
+def _check_input_scale(model: nn.Module, meta: WeightsMeta, origin: str) -> None:
+    if not isinstance(model, RefineNet) or meta.network not in MODELS:
+        return
+    asked = meta.arguments.get("input_scale", usual_input_scale(meta.network))
+    if as_fraction(asked) != model.input_scale:
+        raise WeightsError(
+            f"{origin}: its metadata asks for a network with input_scale {asked}, this one has {float(model.input_scale)}; the "
+            f"metadata's arguments need input_scale = {float(model.input_scale)}."
         )
 
 

@@ -128,7 +128,7 @@ def test_what_is_seen_at_another_scale_is_as_far_away_as_before(scale):
 @pytest.mark.parametrize("scale", [0.001, 3])
 def test_a_scale_out_of_range_changes_nothing(scale):
     model = create_model("mt_lw_mobilenetv2", 5)
-    with pytest.raises(ValueError, match=f"input_scale is {scale}; expected 0.25 to 2"):
+    with pytest.raises(UsageError, match=f"input_scale is {scale}; expected 0.25 to 2"):
         model.see_at(scale)
     assert model.input_scale == 1
 

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lwrefinenet.errors import UsageError
 from lwrefinenet.models.fuse import Fusible, fused
 from lwrefinenet.models.fused_level import FusedChain, FusedLevel
 
@@ -49,7 +50,7 @@ class RefineNet(nn.Module):
         self.backbone = backbone
         self.decoder = decoder
         self.num_classes = num_classes
-        self.input_scale = _fraction(input_scale)
+        self.input_scale = as_fraction(input_scale)
         self.size_multiple: int = getattr(backbone, "size_multiple", 1)
 
     def heads_by_task(self) -> dict[str, nn.Module]:
@@ -64,12 +65,12 @@ class RefineNet(nn.Module):
     def see_at(self, scale: float | Fraction) -> None:
         """Take another `input_scale`, with which the network still means the same: depths follow it.
 
-        scale: 0.25-2, ValueError for others.  Metadata that the network is saved with must have it in its `arguments`.
+        scale: 0.25-2, UsageError for others.  Metadata that the network is saved with must have it in its `arguments`.
         """
         least, most = INPUT_SCALES
         if not least <= scale <= most:
-            raise ValueError(f"input_scale is {scale}; expected {least} to {most}.")
-        self.input_scale = _fraction(scale)
+            raise UsageError(f"input_scale is {scale}; expected {least} to {most}.")
+        self.input_scale = as_fraction(scale)
 
     def seen_size(self, size: Sequence[int], scale: Fraction | None = None) -> tuple[int, ...]:
         """How large the backbone sees a picture of this size, (height, width); results are a quarter of that, rounded up.
@@ -295,8 +296,8 @@ def _is_traced() -> bool:
     return bool(torch.jit.is_tracing() or torch.compiler.is_compiling())  # type: ignore[attr-defined, no-untyped-call]
 
 
-def _fraction(scale: float | Fraction) -> Fraction:
-    """As sizes are whole numbers, and tracers follow these."""
+def as_fraction(scale: float | Fraction) -> Fraction:
+    """An `input_scale` as networks keep it: as sizes are whole numbers, and tracers follow these."""
     return Fraction(scale).limit_denominator(64)
 
 

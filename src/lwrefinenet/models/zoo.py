@@ -240,6 +240,12 @@ def needs_backbone(name: str) -> bool:
     return "backbone" in inspect.signature(MODELS[name]).parameters
 
 
+def usual_input_scale(name: str) -> float:
+    """The `input_scale` of a network of MODELS that is built without one."""
+    parameter = inspect.signature(MODELS[name]).parameters.get("input_scale")
+    return 1.0 if parameter is None else float(parameter.default)
+
+
 def create_model(name: str, num_classes: int = 21, **arguments: Any) -> RefineNet:
     """Build a network of the family by name, with random parameters.
 
