@@ -44,7 +44,7 @@ SHIPPED: dict[str, ShippedWeights] = {
         sha256="b58c3e6630ebf716ddf97f631d5fdc39bb21993e76247f868535c4def78e4194"
     ),
     "mt_lw_efficientnet_lite2.nyu": ShippedWeights(
-        sha256="977686f502386a226906086f43de6739844d62fd64d1b1980ddbc7dd35cfc2ea"
+        sha256="5df52e51e93e6f94f98941856d807b739cb65e0e61e14506d23030b19f78458e"
     ),
     "rf_lw_efficientnet_lite2.nyu": ShippedWeights(
         sha256="0f7e3a64c3f3dff5282852e0dd563ec143fd2e750e3acecf2859ad09173da487"
