@@ -120,6 +120,15 @@ def test_weights_that_see_at_another_scale_than_their_metadata_says_are_not_writ
     assert weights.load(path)[0].input_scale == tiny_model.input_scale
 
 
+def test_an_input_scale_of_none_in_the_metadata_is_as_good_as_left_out(tmp_path, tiny_model, tiny_meta):
+    arguments = {**tiny_meta.arguments, "input_scale": None}
+    weights.save(tmp_path / "x.safetensors", tiny_model, replace(tiny_meta, arguments=arguments))
+    assert weights.load(tmp_path / "x.safetensors")[0].input_scale == 1
+    tiny_model.see_at(0.5)
+    with pytest.raises(WeightsError, match=r"asks for a network with input_scale 1\.0, this one has 0\.5;"):
+        weights.save(tmp_path / "y.safetensors", tiny_model, replace(tiny_meta, arguments=arguments))
+
+
 def test_shipped_weights_load_by_their_name(shipped, tiny_model):
     assert torch.equal(logits_of(weights.load("tiny")[0]), logits_of(tiny_model))
 

@@ -121,7 +121,9 @@ def _check_tasks(model: nn.Module, meta: WeightsMeta, origin: str) -> None:
 def _check_input_scale(model: nn.Module, meta: WeightsMeta, origin: str) -> None:
     if not isinstance(model, RefineNet) or meta.network not in MODELS:
         return
-    asked = meta.arguments.get("input_scale", usual_input_scale(meta.network))
+    asked = meta.arguments.get("input_scale")
+    if asked is None:  # as good as left out, as `create_model` has it
+        asked = usual_input_scale(meta.network)
     if as_fraction(asked) != model.input_scale:
         raise WeightsError(
             f"{origin}: its metadata asks for a network with input_scale {asked}, this one has {float(model.input_scale)}; the "

@@ -35,6 +35,8 @@ def test_a_crop_is_mixed_in_one_way_or_the_other():
         ("late_epochs", 2, "late_crop_size or late_scale_range"),
         ("late_scale_range", [0.5, 1.0], "late_crop_size or late_scale_range"),
         ("color_jitter", 6, "expected 0 to 1"),
+        ("rotation", -1, "rotation is -1.0; expected 0 to 180 degrees"),
+        ("rotation", 181, "rotation is 181.0; expected 0 to 180 degrees"),
         ("drop_path", 1.1, "drop_path is 1.1; expected 0 to 1"),
         ("input_scale", 3, "input_scale is 3.0; expected 0.25 to 2"),
         ("stage_epochs", [1, 1], "stages that make 3 epochs together"),
