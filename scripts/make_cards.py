@@ -5,11 +5,11 @@ python scripts/make_cards.py
 
 import json
 import tomllib
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from pages import with_table
+from train_released import released
 
 from lwrefinenet import weights
 from lwrefinenet.files import write_atomically
@@ -75,27 +75,14 @@ def _seen(name: str) -> str:
 
 
 def _commands(name: str, data: str, meta: WeightsMeta) -> str:
-    first, *further = _training_commands(name)
-    before = "; its recipe says where the former files are" if "former" in first else ""
-    again = "\n".join([f"{first}   # trains it again{before}", *further])
     scored = " --normals-from-depth" if "normals" in meta.tasks else ""
     return (
         "```sh\n"
         f"lwrefinenet predict picture.jpg --weights {name}\n"
         f"lwrefinenet evaluate {name} --data {data}{scored}   # repeats the test score below\n"
-        f"{again}\n"
+        f"python scripts/train_released.py {name} --data {data}   # trains it again, in a clone of the repository\n"
         "```"
     )
-
-
-def _training_commands(name: str) -> list[str]:
-    """As the recipe begins: one, or those of several runs and of their mean."""
-    lines = takewhile(lambda line: line.startswith("# lwrefinenet "), _recipe_file(name).read_text().splitlines())
-    return [line.removeprefix("# ") for line in lines]
-
-
-def _recipe_file(name: str) -> Path:
-    return ROOT / "recipes" / f"{stem_of(name)}.toml"
 
 
 def _ingredients(meta: WeightsMeta) -> str:
@@ -104,13 +91,20 @@ def _ingredients(meta: WeightsMeta) -> str:
 
 
 def _training(name: str) -> str:
-    stem, files = stem_of(name), _logs(name)
-    runs = "one run" if len(files) == 1 else f"{len(files)} runs"
+    stem, files, runs = stem_of(name), _logs(name), _runs(name)
     logs = ", ".join(f"`results/{file.name}`" for file in files)
     return (
         f"[recipes/{stem}.toml](../../recipes/{stem}.toml), {runs}: {_effort(name)}, validations not counted ({logs}). "
         f"[What it taught](../../results/training_log.md).{_offsets(name)}"
     )
+
+
+def _runs(name: str) -> str:
+    """How many, and in what each differs from the recipe."""
+    runs = released()[name].runs
+    words = [f"with {', '.join(f'`{field}`' for field in run)}" if run else "as it stands" for run in runs]
+    number = "one run" if len(runs) == 1 else f"{len(runs)} runs"
+    return f"{number} ({'; '.join(words)})" if any(runs) else number
 
 
 def _offsets(name: str) -> str:
