@@ -75,7 +75,7 @@ def test_what_is_said_of_the_targets_is_true():
 def test_what_the_readme_says_beside_a_published_network_is_true():
     assert (
         "42.5 % mean IoU on NYUv2, where the\n"
-        "published RF-LW-ResNet-50 had 41.7 % (on the same crop), with 4.8 M parameters for 27 M, in a third"
+        "published RF-LW-ResNet-50 had 41.7 % (on the same crop), with 4.8 M parameters for 27 M, in well under half"
     ) in (ROOT / "README.md").read_text()
     (published,) = (
         other for other in script_named("make_cards").published()["nyu"] if other["name"] == "RF-LW-ResNet-50"
@@ -87,7 +87,7 @@ def test_what_the_readme_says_beside_a_published_network_is_true():
     )
     assert ours["parameters"] < 4.85e6
     for way in ("pytorch", "openvino"):
-        assert ours["ways"][way]["end_to_end"]["p50"] < theirs["ways"][way]["end_to_end"]["p50"] / 2.8
+        assert ours["ways"][way]["end_to_end"]["p50"] < theirs["ways"][way]["end_to_end"]["p50"] / 2.5
 
 
 def test_a_target_of_two_tasks_is_reached_by_both():

@@ -44,7 +44,7 @@ SHIPPED: dict[str, ShippedWeights] = {
         sha256="b58c3e6630ebf716ddf97f631d5fdc39bb21993e76247f868535c4def78e4194"
     ),
     "mt_lw_efficientnet_lite2.nyu": ShippedWeights(
-        sha256="5df52e51e93e6f94f98941856d807b739cb65e0e61e14506d23030b19f78458e"
+        sha256="33712e62a2c1b3188fcd216c0b4baf45a5da51a38853387e3961e04e38106f87"
     ),
     "rf_lw_efficientnet_lite2.nyu": ShippedWeights(
         sha256="0f7e3a64c3f3dff5282852e0dd563ec143fd2e750e3acecf2859ad09173da487"
