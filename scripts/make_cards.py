@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pages import with_table
-from train_released import released
+from train_released import released, stem_of
 
 from lwrefinenet import weights
 from lwrefinenet.files import write_atomically
@@ -259,12 +259,6 @@ def _times(subject: str) -> tuple[str, str]:
     ways = _facts(subject)["ways"]
     pytorch, openvino = (f"{ways[way]['end_to_end']['p50']:.0f} ms" for way in ("pytorch", "openvino"))
     return pytorch, openvino
-
-
-def stem_of(name: str) -> str:
-    """What the recipe and the results are called."""
-    network, kind = name.split(".")
-    return f"{kind}_{network}"
 
 
 def _megabytes(name: str) -> str:

@@ -43,8 +43,7 @@ class Released:
 
     @property
     def recipe(self) -> Path:
-        network, kind = self.name.split(".")
-        return ROOT / "recipes" / f"{kind}_{network}.toml"
+        return ROOT / "recipes" / f"{stem_of(self.name)}.toml"
 
     @property
     def ingredients(self) -> list[str]:
@@ -68,6 +67,12 @@ def main() -> None:
         again(released()[arguments.name], arguments)
     except LwRefineNetError as error:
         raise SystemExit(f"{arguments.name}: {error}") from None
+
+
+def stem_of(name: str) -> str:
+    """What the recipe and the results are called."""
+    network, kind = name.split(".")
+    return f"{kind}_{network}"
 
 
 def released(path: Path = ROOT / "scripts" / "released.toml") -> dict[str, Released]:

@@ -95,6 +95,8 @@ def test_weights_are_made_again_as_the_mean_of_their_runs_and_of_the_former_file
         if mean[key].is_floating_point():
             assert (mean[key] - (first[key] + second[key] + former[key]) / 3).abs().max() < 1e-3, key
     sources = weights.read_meta(folder / f"{NAME}.safetensors").sources
+    averaged = [Path(source.origin).parent.name for source in sources if source.role == "averaged weights"]
+    assert averaged == ["run1", "run2", "former"]
     assert {source.role for source in sources} >= {"initial weights", "teacher", "averaged weights"}
 
 
