@@ -4,9 +4,9 @@ lwrefinenet train RECIPE --data ../shared/data/nyudv2 --output runs/fit --set tr
 python scripts/measure_depth_correction.py runs/fit/best.safetensors --data ../shared/data/nyudv2 --split train_holdout \
     --output results/nyu_depth_correction.json
 
-A network that fits its training pictures far better than others says too much about those others, and a gain below 1 would mend
-some of it. Every line is found on four fifths of the pictures, in their order so that those of one room stay together, and scored
-on the fifth that is left. Beside it stands the error that would be left if the scale of every picture were known.
+A network that fits its training pictures far better than others may say too little or too much of those others as a whole, which a
+gain would mend. Every line is found on four fifths of the pictures, in their order so that those of one room stay together, and
+scored on the fifth that is left. Beside it stands the error that would be left if the scale of every picture were known.
 """
 
 import argparse
@@ -83,9 +83,9 @@ def unseen(pictures: NDArray[np.float64], *, terms: int) -> dict[str, Any]:
 
 
 def line(sums: NDArray[np.float64], terms: int) -> NDArray[np.float64]:
-    """(gain, offset) of the least squares."""
+    """(gain, offset) of the least squares; zeros where no pixel was known."""
     solved = np.zeros(2)
-    solved[:terms] = np.linalg.solve(sums[:terms, :terms], sums[:terms, 2])
+    solved[:terms] = np.linalg.lstsq(sums[:terms, :terms], sums[:terms, 2])[0]
     return solved
 
 

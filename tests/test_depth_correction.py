@@ -37,6 +37,14 @@ def test_pixels_without_a_known_depth_do_not_count(script):
     assert script.rmse(sums, np.array([1.0, 0.25])) == pytest.approx(0.25)
 
 
+def test_a_picture_without_any_known_depth_changes_nothing(script):
+    pairs = [(depth, 0.8 * depth + 0.3) for depth in depths(10)]
+    found = script.corrections(pictures_of(script, [*pairs, (pairs[0][0], np.zeros((9, 12)))]))
+    assert found["rmse_with_every_pictures_gain"] == pytest.approx(
+        script.corrections(pictures_of(script, pairs))["rmse_with_every_pictures_gain"]
+    )
+
+
 def test_a_fifth_is_not_scored_by_its_own_line(script):
     truth = [2 * depth if index < 2 else depth for index, depth in enumerate(depths(10))]  # the first fifth differs
     found = script.corrections(pictures_of(script, zip(depths(10), truth, strict=True)))
