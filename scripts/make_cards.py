@@ -284,13 +284,10 @@ def _effort(name: str) -> str:
     devices = [device if device[0].isdigit() else f"one {device}" for device in said]  # "2 threads of ...", or a GPU
     machine = " and ".join(devices) or "two shared CPU cores"
     before, taught, mean = (_of_role(role, name) for role in ("initial weights", "teacher", "averaged weights"))
-    before, taught, mean = (
-        before and f", after {before}",
-        taught and f", taught by {taught}",
-        mean and f", then averaged with {mean}",
-    )
+    before, taught = before and f", after {before}", taught and f", taught by {taught}"
+    averaged = ", then averaged" * (len(runs) > 1 or bool(mean)) + (mean and f" with {mean}")
     epochs = " + ".join(str(max(line["epoch"] for line in run)) for run in runs)
-    return f"{epochs} epochs in {time} of {machine}{before}{taught}{mean}"
+    return f"{epochs} epochs in {time} of {machine}{before}{taught}{averaged}"
 
 
 def _of_role(role: str, name: str) -> str:

@@ -7,7 +7,8 @@ Further score files, such as that of val where the training did not validate, fo
 already, by the same protocol, gives way to the new one: name the package's own file to state its score anew.
 
 Weights of the package that the new ones were made of are named with today's commit, which has their files, what they were made of
-themselves is left out, and of a mean (`lwrefinenet average`) the file that the recipe made is named by the recipe. So commit first.
+themselves is left out, and of a mean (`lwrefinenet average`) the file that the recipe made is named by the recipe. So commit first. Former files of the package that
+runs were given by their paths, as train_released.py does, are named with the commit that released.toml has for them.
 """
 
 import json
@@ -16,6 +17,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from train_released import released
 
 from lwrefinenet import weights
 from lwrefinenet.evaluate import Evaluation
@@ -28,7 +31,7 @@ def main(trained: str, recipe: str, name: str, score_file: str, *further: str) -
     model, meta = weights.load(trained)
     stated = [score for file in (score_file, *further) for score in _stated(file, Path(trained))]
     target = weights.SHIPPED_FOLDER / (name + weights.SUFFIX)
-    sources = _named(meta.sources, recipe, _commit())
+    sources = _named(meta.sources, recipe, _commit(), released()[name].commit)
     weights.save(
         target,
         model,
@@ -42,14 +45,21 @@ def main(trained: str, recipe: str, name: str, score_file: str, *further: str) -
     )
 
 
-def _named(sources: Sequence[Source], recipe: str, commit: str) -> tuple[Source, ...]:
-    """As a file of the package has them: no paths of this machine, and no names whose files will be others."""
+def _named(sources: Sequence[Source], recipe: str, today: str, begun: str = "") -> tuple[Source, ...]:
+    """As a file of the package has them: no paths of this machine, and no names whose files will be others.
+
+    today: the commit of files that are called by their name.  begun: that of files which were fetched from the history for the
+    runs, such as runs/NAME/former/NAME.safetensors.
+    """
     averaged = [source for source in sources if source.role == "averaged weights" and source.origin in weights.SHIPPED]
     theirs = {each for source in averaged for each in weights.read_meta(source.origin).sources}
     named = []
     for source in sources:
+        file = Path(source.origin)
         if source.origin in weights.SHIPPED:
-            named.append(replace(source, origin=f"{source.origin} of commit {commit}"))
+            named.append(replace(source, origin=f"{source.origin} of commit {today}"))
+        elif file.suffix == weights.SUFFIX and file.stem in weights.SHIPPED:
+            named.append(replace(source, origin=f"{file.stem} of commit {begun}"))
         elif source.role == "averaged weights" and source.origin.endswith(weights.SUFFIX):
             named.append(replace(source, origin=recipe))
         elif source not in theirs or source.role == "training data":

@@ -181,6 +181,19 @@ def test_evaluate_prints_json_with_protocol_command_and_weights(run, tmp_path, t
     assert json.loads((tmp_path / "score.json").read_text()) == found
 
 
+@pytest.mark.parametrize("command", ["evaluate", "benchmark"])
+def test_a_pipe_that_closes_early_does_not_lose_the_file(run, tmp_path, tiny_weights, monkeypatch, command):
+    def closed(*_):
+        raise BrokenPipeError
+
+    report = {"evaluate": "evaluation_report", "benchmark": "loader_rate_report"}[command]
+    monkeypatch.setattr(sys.modules[f"lwrefinenet.cli.{command}"], report, closed)
+    data, output = write_shapes(tmp_path / "blocks"), tmp_path / "found.json"
+    arguments = {"evaluate": [tiny_weights], "benchmark": ["--loader", "--size", "64x32", "--rounds", "1"]}[command]
+    assert run(command, *arguments, "--data", data, "--output", output)[0] != 0
+    assert json.loads(output.read_text())["command"].startswith(f"lwrefinenet {command}")
+
+
 def test_multi_scale_testing_stands_in_the_protocol(run, tmp_path, tiny_weights):
     data = write_shapes(tmp_path / "blocks")
     found = {

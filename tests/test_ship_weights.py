@@ -48,6 +48,15 @@ def test_a_mean_names_what_it_is_made_of_by_commit_and_recipe():
     )
 
 
+def test_files_that_were_fetched_from_the_history_are_named_with_their_commit():
+    former = "rf_lw_efficientnet_lite0.camvid"
+    made = [Source(role, "net", "CC0", f"/a/former/{former}.safetensors") for role in ("initial weights", "teacher")]
+    named = script_named("ship_weights")._named(made, "recipes/net.toml", "1234567", "89abcde")
+    assert named == tuple(
+        Source(role, "net", "CC0", f"{former} of commit 89abcde") for role in ("initial weights", "teacher")
+    )
+
+
 def test_a_score_that_is_stated_anew_leaves_the_sources_as_they_are():
     named = script_named("ship_weights")._named
     for name in weights.SHIPPED:

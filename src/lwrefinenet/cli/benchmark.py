@@ -69,21 +69,21 @@ def benchmark(
     if train:
         job = (_one(models), classes, (height, width), batch or 6, precision, rounds or ROUNDS["training"])
         with needs_extra("train"):
-            result = _training(*job)
+            result, report = _training(*job), training_speed_report
     elif loader:
         with needs_extra("train"):
             changed = Recipe.from_toml(recipe, [*(set_ or []), f"crop_size=[{height}, {width}]"])
-            result = _loading(data, changed, rounds or ROUNDS["training"])
+            result, report = _loading(data, changed, rounds or ROUNDS["training"]), loader_rate_report
     else:
         names = [*(models or [DEFAULT_WEIGHTS]), *_listed(against)]
         with needs_extra("bench"):
             from lwrefinenet.benchmark.accuracy_plot import accuracy_plot
 
-            result = _inference(
-                names, _listed(backends), (height, width), picture, rounds or ROUNDS["inference"], batch or 1
-            )
+            job = (names, _listed(backends), (height, width), picture, rounds or ROUNDS["inference"], batch or 1)
+            result, report = _inference(*job), inference_speed_report
     if output is not None:
         write_atomically(output, (json.dumps({**result, **provenance()}, indent=2) + "\n").encode())
+    report(result)  # after the file, which a pipe that closes early does not lose
     if plot is not None and not (train or loader):
         write_atomically(plot, accuracy_plot(result))
         say(f"Wrote {plot}.")
@@ -103,7 +103,7 @@ def _inference(
     chosen = backends or usual_backends()
     for backend in chosen:
         check_backend(backend)
-    result = inference_speed(
+    return inference_speed(
         names,
         chosen,
         size=size,
@@ -113,8 +113,6 @@ def _inference(
         batch=batch,
         watch=lambda it: watched(it, what="pictures by turns", total=rounds),
     )
-    inference_speed_report(result)
-    return result
 
 
 def _training(
@@ -125,9 +123,7 @@ def _training(
 
     job = StepJob(model, classes, size, batch, precision, torch.get_num_threads())
     job.network()  # a name that is not known is complained of here, not by another process
-    result = training_speed(job, rounds=rounds, watch=lambda it: watched(it, what="steps by turns", total=rounds))
-    training_speed_report(result)
-    return result
+    return training_speed(job, rounds=rounds, watch=lambda it: watched(it, what="steps by turns", total=rounds))
 
 
 def _loading(data: str | None, recipe: Recipe, rounds: int) -> dict[str, Any]:
@@ -145,7 +141,6 @@ def _loading(data: str | None, recipe: Recipe, rounds: int) -> dict[str, Any]:
         rounds=rounds,
         watch=lambda indices: watched(indices, what="rounds", total=rounds + 1),
     )
-    loader_rate_report(result)
     return {**result, "recipe": recipe.to_toml()}
 
 

@@ -92,6 +92,8 @@ def evaluate(
     if predictor.meta.adjustment:
         identity["offsets"] = predictor.meta.adjustment
     text = json.dumps({**found, "weights": identity, "runtime": predictor.network.name, **provenance()}, indent=2)
+    if output is not None:  # before the report, so that a pipe that closes early does not lose it
+        write_atomically(output, (text + "\n").encode())
     if as_json:
         typer.echo(text)
     else:
@@ -101,8 +103,6 @@ def evaluate(
                 say("The offsets of its classes were found on these very pictures: others may well score lower.")
         if kept is not None:
             say(f"{len(kept)} masks of {pictures.name} {pictures.split} are in {kept.folder}.")
-    if output is not None:
-        write_atomically(output, (text + "\n").encode())
 
 
 def _opened(
