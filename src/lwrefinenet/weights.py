@@ -41,7 +41,7 @@ SHIPPED: dict[str, ShippedWeights] = {
         sha256="01dcf9ca7eb2277aede9a99bc7df8a00d42140252e3774d089a6f1603920d95a"
     ),
     "rf_lw_nano_efficientnet_lite0.camvid": ShippedWeights(
-        sha256="b58c3e6630ebf716ddf97f631d5fdc39bb21993e76247f868535c4def78e4194"
+        sha256="59952f103f8b5b4796b7a49aa500720cf99b1cc9245f8f132bd0d78a6f44a991"
     ),
     "mt_lw_efficientnet_lite2.nyu": ShippedWeights(
         sha256="33712e62a2c1b3188fcd216c0b4baf45a5da51a38853387e3961e04e38106f87"
