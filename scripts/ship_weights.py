@@ -8,7 +8,7 @@ already, by the same protocol, gives way to the new one: name the package's own 
 
 Weights of the package that the new ones were made of are named with today's commit, which has their files, what they were made of
 themselves is left out, and of a mean (`lwrefinenet average`) the file that the recipe made is named by the recipe. So commit first.
-Former files that runs were given by their paths, as train_released.py does, are named with the commit that released.toml has for them.
+Former files that were given by their paths, as train_released.py does, are named with the commit that released.toml has for them.
 """
 
 import json
