@@ -79,8 +79,8 @@ def benchmark(
         with needs_extra("bench"):
             from lwrefinenet.benchmark.accuracy_plot import accuracy_plot
 
-            job = (names, _listed(backends), (height, width), picture, rounds or ROUNDS["inference"], batch or 1)
-            result, report = _inference(*job), inference_speed_report
+            asked = (names, _listed(backends), (height, width), picture, rounds or ROUNDS["inference"], batch or 1)
+            result, report = _inference(*asked), inference_speed_report
     if output is not None:
         write_atomically(output, (json.dumps({**result, **provenance()}, indent=2) + "\n").encode())
     report(result)  # after the file, which a pipe that closes early does not lose
