@@ -285,7 +285,8 @@ def _effort(name: str) -> str:
     machine = " and ".join(devices) or "two shared CPU cores"
     before, taught, mean = (_of_role(role, name) for role in ("initial weights", "teacher", "averaged weights"))
     before, taught = before and f", after {before}", taught and f", taught by {taught}"
-    averaged = ", then averaged" * (len(runs) > 1 or bool(mean)) + (mean and f" with {mean}")
+    others = mean and f" with {mean}"
+    averaged = f", then averaged{others}" if mean or len(runs) > 1 else ""
     epochs = " + ".join(str(max(line["epoch"] for line in run)) for run in runs)
     return f"{epochs} epochs in {time} of {machine}{before}{taught}{averaged}"
 

@@ -31,7 +31,8 @@ def main(trained: str, recipe: str, name: str, score_file: str, *further: str) -
     model, meta = weights.load(trained)
     stated = [score for file in (score_file, *further) for score in _stated(file, Path(trained))]
     target = weights.SHIPPED_FOLDER / (name + weights.SUFFIX)
-    sources = _named(meta.sources, recipe, _commit(), released()[name].commit)
+    made = released().get(name)
+    sources = _named(meta.sources, recipe, _commit(), made.commit if made else "")
     weights.save(
         target,
         model,
@@ -49,7 +50,7 @@ def _named(sources: Sequence[Source], recipe: str, today: str, begun: str = "") 
     """As a file of the package has them: no paths of this machine, and no names whose files will be others.
 
     today: the commit of files that are called by their name.  begun: that of files which were fetched from the history for the
-    runs, such as runs/NAME/former/NAME.safetensors.
+    runs, such as runs/NAME/former/NAME.safetensors; empty where none were.
     """
     averaged = [source for source in sources if source.role == "averaged weights" and source.origin in weights.SHIPPED]
     theirs = {each for source in averaged for each in weights.read_meta(source.origin).sources}
@@ -58,7 +59,7 @@ def _named(sources: Sequence[Source], recipe: str, today: str, begun: str = "") 
         file = Path(source.origin)
         if source.origin in weights.SHIPPED:
             named.append(replace(source, origin=f"{source.origin} of commit {today}"))
-        elif file.suffix == weights.SUFFIX and file.stem in weights.SHIPPED:
+        elif begun and file.suffix == weights.SUFFIX and file.stem in weights.SHIPPED:
             named.append(replace(source, origin=f"{file.stem} of commit {begun}"))
         elif source.role == "averaged weights" and source.origin.endswith(weights.SUFFIX):
             named.append(replace(source, origin=recipe))
