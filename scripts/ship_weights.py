@@ -52,20 +52,28 @@ def _named(sources: Sequence[Source], recipe: str, today: str, begun: str = "") 
     today: the commit of files that are called by their name.  begun: that of files which were fetched from the history for the
     runs, such as runs/NAME/former/NAME.safetensors; empty where none were.
     """
-    averaged = [source for source in sources if source.role == "averaged weights" and source.origin in weights.SHIPPED]
+    former = {source: name for source in sources if (name := _of_package(source, today, begun))}
+    averaged = [source for source in former if source.role == "averaged weights"]
     theirs = {each for source in averaged for each in weights.read_meta(source.origin).sources}
     named = []
     for source in sources:
-        file = Path(source.origin)
-        if source.origin in weights.SHIPPED:
-            named.append(replace(source, origin=f"{source.origin} of commit {today}"))
-        elif begun and file.suffix == weights.SUFFIX and file.stem in weights.SHIPPED:
-            named.append(replace(source, origin=f"{file.stem} of commit {begun}"))
+        if source in former:
+            named.append(replace(source, origin=former[source]))
         elif source.role == "averaged weights" and source.origin.endswith(weights.SUFFIX):
             named.append(replace(source, origin=recipe))
         elif source not in theirs or source.role == "training data":
             named.append(source)
     return tuple(dict.fromkeys(named))
+
+
+def _of_package(source: Source, today: str, begun: str) -> str:
+    """What a file of the package is called for good, by its name or by the path of its fetched copy; empty for other sources."""
+    file = Path(source.origin)
+    if source.origin in weights.SHIPPED:
+        return f"{source.origin} of commit {today}"
+    if begun and file.suffix == weights.SUFFIX and file.stem in weights.SHIPPED:
+        return f"{file.stem} of commit {begun}"
+    return ""
 
 
 def _commit() -> str:

@@ -57,6 +57,19 @@ def test_files_that_were_fetched_from_the_history_are_named_with_their_commit():
     )
 
 
+def test_what_a_fetched_file_of_a_mean_was_made_of_itself_is_left_out(tmp_path):
+    former = "rf_lw_efficientnet_lite0.camvid"
+    fetched = tmp_path / f"{former}.safetensors"
+    fetched.write_bytes((weights.SHIPPED_FOLDER / fetched.name).read_bytes())
+    theirs = weights.read_meta(former).sources
+    made = [Source("averaged weights", "net", "CC0", str(fetched)), *theirs]
+    named = script_named("ship_weights")._named(made, "recipes/net.toml", "1234567", "89abcde")
+    assert named == (
+        Source("averaged weights", "net", "CC0", f"{former} of commit 89abcde"),
+        *(source for source in theirs if source.role == "training data"),
+    )
+
+
 def test_a_score_that_is_stated_anew_leaves_the_sources_as_they_are():
     named = script_named("ship_weights")._named
     for name in weights.SHIPPED:
