@@ -32,7 +32,7 @@ class ShippedWeights:
 
 SHIPPED: dict[str, ShippedWeights] = {
     "rf_lw_efficientnet_lite0.camvid": ShippedWeights(
-        sha256="44d1ee7d0beb658eb94a268b3296c33bb52714d122c31cb30b0548977f01ad91"
+        sha256="dcf33c1a4e9d740b90ba722cfa44f40e855ebd55e1c7c57372030c92dd2cce3a"
     ),
     "rf_lw_mobilenetv2.camvid": ShippedWeights(
         sha256="365fc2e11cd79d28cc28048868036f5690cbd3e14589324da3d7e7fdff8ae3f4"
