@@ -45,7 +45,8 @@ def main() -> None:
     found = [scored(arguments.weights, dataset, scale, way) for scale in arguments.scales for way in ways]
     for one in found:
         multiple = f"multiples of {one['size_multiple']:2}"
-        print(f"{one['input_scale']:4g}  {multiple}  {one['mean_iou']:.1%}  {one['seconds']:.0f} s")
+        depth = f"{one['depth_rmse_metres']:.3f} m  " if "depth_rmse_metres" in one else ""
+        print(f"{one['input_scale']:4g}  {multiple}  {one['mean_iou']:.1%}  {depth}{one['seconds']:.0f} s")
     protocol = {"dataset": dataset.name, "split": dataset.split, "pictures": len(dataset)}
     recipe = weights.read_meta(arguments.weights).recipe
     result = {"protocol": protocol, "scales": found, "recipe": recipe, **provenance()}
@@ -55,7 +56,9 @@ def main() -> None:
 def scored(
     name_or_path: str, dataset: SegmentationDataset, scale: float, size_multiple: int | None = None
 ) -> dict[str, Any]:
-    """Mean IoU, 0-1, over whole pictures at their own size, seen at `scale`; and the seconds that all of them took.
+    """Mean IoU, 0-1, over whole pictures at their own size, seen at `scale`, and the seconds that all of them took.
+
+    Of networks that tell depth also its RMSE in metres, where the split holds it.
 
     size_multiple: in place of that of the backbone.
     """
@@ -64,11 +67,13 @@ def scored(
     model.size_multiple = size_multiple or model.size_multiple
     predictor = Predictor.from_model(model.fuse(), meta, "cpu")
     begin = time.perf_counter()
-    evaluation = evaluate(predictor.predict_maps, dataset, labels=meta.labels)
+    evaluation = evaluate(predictor.predict_maps, dataset, labels=meta.labels, tasks=meta.tasks)
+    depth = {} if evaluation.depth is None else {"depth_rmse_metres": evaluation.depth["rmse"]}
     return {
         "input_scale": scale,
         "size_multiple": model.size_multiple,
         "mean_iou": evaluation.mean_iou,
+        **depth,
         "seconds": time.perf_counter() - begin,
     }
 
