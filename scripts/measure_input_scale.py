@@ -58,7 +58,7 @@ def scored(
 ) -> dict[str, Any]:
     """Mean IoU, 0-1, over whole pictures at their own size, seen at `scale`, and the seconds that all of them took.
 
-    Of networks that tell depth also its RMSE in metres, where the split holds it.
+    Of networks with further tasks also what `Evaluation.stated` says of them, such as depth's RMSE in metres.
 
     size_multiple: in place of that of the backbone.
     """
@@ -68,12 +68,10 @@ def scored(
     predictor = Predictor.from_model(model.fuse(), meta, "cpu")
     begin = time.perf_counter()
     evaluation = evaluate(predictor.predict_maps, dataset, labels=meta.labels, tasks=meta.tasks)
-    depth = {} if evaluation.depth is None else {"depth_rmse_metres": evaluation.depth["rmse"]}
     return {
         "input_scale": scale,
         "size_multiple": model.size_multiple,
-        "mean_iou": evaluation.mean_iou,
-        **depth,
+        **{score.metric: score.value for score in evaluation.stated},
         "seconds": time.perf_counter() - begin,
     }
 
