@@ -3,7 +3,7 @@
 python examples/make_shapes.py my_data      # my_data/{images,masks}/{train,val}, my_data/dataset.toml; and new.jpg beside it
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -53,4 +53,6 @@ def main(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the set is written; new.jpg is written beside it")
+    main(parser.parse_args().folder)
