@@ -48,6 +48,7 @@ from lwrefinenet.training.checkpoints import Checkpoints  # noqa: E402
 from lwrefinenet.training.pace import require_fittable  # noqa: E402
 from lwrefinenet.training.progress import StepReport  # noqa: E402
 from lwrefinenet.training.recipe import Recipe  # noqa: E402
+from lwrefinenet.training.run_dir import fingerprint  # noqa: E402
 from lwrefinenet.training.train import train  # noqa: E402
 
 STEPS_BETWEEN_LINES = 50
@@ -68,9 +69,10 @@ class Run:
         return Recipe.from_toml(self.recipe, self.set)
 
     def finished(self, folder: Path, *, fit: bool = False) -> bool:
-        """Whether its last checkpoint says so.  fit: with however many epochs."""
-        manifest = Checkpoints(folder, "", []).manifest()
-        return bool(manifest.get("finished")) and (fit or manifest.get("epochs") == self.chosen().epochs)
+        """Whether its last checkpoint says so, of this very recipe.  fit: with however many epochs."""
+        manifest, recipe = Checkpoints(folder, "", []).manifest(), self.chosen()
+        same = manifest.get("recipe") == fingerprint(recipe) and (fit or manifest.get("epochs") == recipe.epochs)
+        return same and bool(manifest.get("finished"))
 
 
 class Lines:
@@ -146,12 +148,13 @@ def work_through(runs: dict[str, Run], arguments: argparse.Namespace) -> dict[st
     """What became of each run: finished, stopped, failed or waiting."""
     arguments.output.mkdir(parents=True, exist_ok=True)
     queue = Queue(runs, arguments)
-    before = signal.signal(signal.SIGTERM, queue.stop)
+    before = {number: signal.signal(number, queue.stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with ThreadPoolExecutor(arguments.together) as pool:
             list(pool.map(queue.work, [name for name, state in queue.states.items() if state == "waiting"]))
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     print("; ".join(f"{name}: {state}" for name, state in queue.states.items()))
     return queue.states
 
@@ -185,11 +188,12 @@ class Queue:
             self.states[name] = "failed" if child.returncode else "finished" if self._finished(name) else "stopped"
             self._write_down()
 
-    def stop(self, *_: object) -> None:
-        """Let each run in hand save and stop, and begin no other; for SIGTERM, of which the runs' processes are not told."""
+    def stop(self, number: int, _frame: object) -> None:
+        """Let each run in hand save and stop, and begin no other; a terminal tells their processes of Ctrl-C itself."""
         self.stopped = True
-        for child in tuple(self.children):
-            child.terminate()
+        if number != signal.SIGINT:
+            for child in tuple(self.children):
+                child.terminate()
 
     def _limit(self) -> float | None:
         """Seconds for a run that begins now: all that are left, or, to be fitted, its even share of them."""

@@ -13,11 +13,12 @@ Seeds, crops and order are those of the first time; another machine rounds other
 import argparse
 import json
 import subprocess
-import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import train_queue
 
 from lwrefinenet import weights
 from lwrefinenet.average import average_weights
@@ -83,16 +84,14 @@ def released(path: Path = ROOT / "scripts" / "released.toml") -> dict[str, Relea
 def again(made: Released, arguments: argparse.Namespace) -> None:
     """Make the weights, or go on with it.  SystemExit where the runs have failed or are to be gone on with."""
     folder = arguments.output / made.name
-    former = {name: fetched(name, made.commit, folder / "former") for name in made.ingredients}
+    former = {name: fetched(name, made.commit, folder / "former" / made.commit) for name in made.ingredients}
     queue = folder / "queue.toml"
     write_atomically(queue, queue_of(made, arguments.data, former).encode())
-    command = [sys.executable, ROOT / "scripts" / "train_queue.py", queue, "--output", folder]
-    command += ["--together", str(arguments.together), "--device", arguments.device]
-    if arguments.minutes is not None:
-        command += ["--minutes", str(arguments.minutes)]
-    if subprocess.run(command, check=False).returncode:
+    given = argparse.Namespace(**{**vars(arguments), "queue": queue, "output": folder, "fit": False})
+    states = set(train_queue.work_through(train_queue.read_queue(queue), given).values())
+    if "failed" in states:
         raise SystemExit(f"{made.name}: a run has failed, and says why above; the same command tries it again.")
-    if set(json.loads((folder / "queue.json").read_text()).values()) != {"finished"}:
+    if states != {"finished"}:
         raise SystemExit(f"{made.name}: not all runs are finished; the same command goes on with them.")
     target = folder / f"{made.name}{weights.SUFFIX}"
     finish(made, [folder / run / "best.safetensors" for run in run_names(made)], former, target)

@@ -24,7 +24,7 @@ from lwrefinenet.errors import UsageError
 from lwrefinenet.evaluate import Evaluation
 from lwrefinenet.export.export import Exported
 from lwrefinenet.labels import Colour
-from lwrefinenet.meta import WeightsMeta
+from lwrefinenet.meta import Score, WeightsMeta
 from lwrefinenet.models.zoo import MODELS, create_model, needs_backbone
 from lwrefinenet.predict_files import FileResult
 from lwrefinenet.training.progress import StepReport
@@ -120,7 +120,7 @@ def networks_table() -> Table:
 
 
 def weights_table() -> Table:
-    """The weights inside the package, with size, score and licence."""
+    """The weights inside the package, with size, scores and licence."""
     table = Table("weights", "size", "classes", "score", "licence", title="Weights", title_justify="left")
     table.columns[0].no_wrap = True  # whole on any screen: it is there to be copied
     for name in SHIPPED:
@@ -128,6 +128,13 @@ def weights_table() -> Table:
         meta = read_meta(path)
         table.add_row(name, f"{path.stat().st_size / 1e6:.1f} MB", f"{len(meta.labels)}", _scores(meta), meta.licence)
     return table
+
+
+def protocols() -> list[str]:
+    """What the scores of the weights inside the package were measured on and how: a line for each set of pictures."""
+    stated = (score.protocol for name in SHIPPED for score in read_meta(name).scores)
+    common = {protocol.partition(", on which the classes' offsets")[0] for protocol in stated}
+    return [f"{_measured_on(protocol)}: {protocol.partition(', ')[2]}" for protocol in sorted(common)]
 
 
 def parity_report(exported: Exported) -> None:
@@ -330,9 +337,20 @@ def _parameters(name: str) -> str:
 
 
 def _scores(meta: WeightsMeta) -> str:
-    """Each score with the set and split it was measured on; the whole protocol stands in the file and in `evaluate`."""
-    stated = (f"{score} on {score.protocol.partition(',')[0]}" for score in meta.scores)
+    """Each score with the set, split and size it was measured on; `protocols` has the rest."""
+    stated = (f"{score} on {_measured_on(score.protocol)}{_offsets_there(meta, score)}" for score in meta.scores)
     return "\n".join(stated) or "none stated"
+
+
+def _offsets_there(meta: WeightsMeta, score: Score) -> str:
+    dataset, split = score.protocol.partition(",")[0].split(" ")
+    return ", where its offsets were found" if meta.has_offsets_from(dataset, split) else ""
+
+
+def _measured_on(protocol: str) -> str:
+    """The set, the split and the size: "nyudv2 test, 654 pictures at 640x480, ..." is shown as "nyudv2 test 640x480"."""
+    split, pictures, *_ = protocol.split(", ")
+    return f"{split} {pictures.rpartition(' at ')[2]}"
 
 
 def swatch(colour: Colour) -> Text:

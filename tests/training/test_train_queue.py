@@ -11,6 +11,7 @@ import pytest
 from lwrefinenet.errors import RecipeError
 from lwrefinenet.training.checkpoints import Checkpoints
 from lwrefinenet.training.pace import require_fittable
+from lwrefinenet.training.run_dir import fingerprint
 from tests.shapes import write_shapes
 from tests.test_docs import ROOT, script_named
 
@@ -169,13 +170,23 @@ def work(queue, folder, *options):
 def test_a_run_that_was_stopped_is_not_taken_for_finished(script, tmp_path, recipe):
     run = script.Run("plain", str(recipe), [], [])
     assert not run.finished(tmp_path)
-    checkpoints = Checkpoints(tmp_path, "recipe", ["blocks", "train", "4"], epochs=1)
+    checkpoints = Checkpoints(tmp_path, fingerprint(run.chosen()), ["blocks", "train", "4"], epochs=1)
     checkpoints.save({}, epoch=1, step=0)
     assert not run.finished(tmp_path)
     checkpoints.save({}, epoch=1, step=0, finished=True)
     assert run.finished(tmp_path)
     longer = script.Run("plain", str(recipe), [], ["epochs=2"])
-    assert not longer.finished(tmp_path) and longer.finished(tmp_path, fit=True)
+    assert not longer.finished(tmp_path)
+
+
+def test_what_another_recipe_has_learnt_is_not_taken_for_finished(script, tmp_path, recipe):
+    first = script.Run("plain", str(recipe), [], ["seed=1", "schedule=wsd", "epochs=4", "decay_epochs=1"])
+    Checkpoints(tmp_path, fingerprint(first.chosen()), [], epochs=4).save({}, epoch=4, step=0, finished=True)
+    assert first.finished(tmp_path)
+    other = script.Run("plain", str(recipe), [], [*first.set, "seed=2"])
+    longer = script.Run("plain", str(recipe), [], [*first.set, "epochs=9"])
+    assert not other.finished(tmp_path, fit=True) and not longer.finished(tmp_path)
+    assert longer.finished(tmp_path, fit=True)
 
 
 def test_no_run_begins_where_no_time_is_left(script, tmp_path, recipe):

@@ -31,9 +31,7 @@ def repository(tmp_path, script, monkeypatch):
     folder = tmp_path / "repository"
     monkeypatch.setattr(script, "ROOT", folder)
     monkeypatch.setitem(weights.SHIPPED, NAME, next(iter(weights.SHIPPED.values())))
-    (folder / "scripts").mkdir(parents=True)
-    (folder / "scripts" / "train_queue.py").symlink_to(ROOT / "scripts" / "train_queue.py")
-    (folder / "recipes").mkdir()
+    (folder / "recipes").mkdir(parents=True)
     (folder / "recipes" / "blocks_tiny.toml").write_text(RECIPE)
     shipped = folder / script.SHIPPED / f"{NAME}.safetensors"
     weights.save(shipped, build_tiny(), TINY_META)
@@ -96,7 +94,7 @@ def test_weights_are_made_again_as_the_mean_of_their_runs_and_of_the_former_file
             assert (mean[key] - (first[key] + second[key] + former[key]) / 3).abs().max() < 1e-3, key
     sources = weights.read_meta(folder / f"{NAME}.safetensors").sources
     averaged = [Path(source.origin).parent.name for source in sources if source.role == "averaged weights"]
-    assert averaged == ["run1", "run2", "former"]
+    assert averaged == ["run1", "run2", repository[1]]
     assert {source.role for source in sources} >= {"initial weights", "teacher", "averaged weights"}
 
 
