@@ -5,6 +5,7 @@ python scripts/make_cards.py
 
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def card(name: str) -> str:
         f"`{weights.sha256_of(path)}`. Licence: {meta.licence}.",
         _commands(name, data, meta),
         "## What it is made of",
-        _ingredients(meta),
+        _ingredients(name, meta),
         _training(name),
         "## Scores",
         _scores(name),
@@ -76,18 +77,26 @@ def _seen(name: str) -> str:
 
 def _commands(name: str, data: str, meta: WeightsMeta) -> str:
     scored = " --normals-from-depth" if "normals" in meta.tasks else ""
+    begun = (source.origin for source in meta.sources if source.role == "backbone weights")
+    elsewhere = "".join(f" --set backbone_weights=PATH/TO/{file}" for file in begun if file.endswith(weights.SUFFIX))
     return (
         "```sh\n"
         f"lwrefinenet predict picture.jpg --weights {name}\n"
         f"lwrefinenet evaluate {name} --data {data}{scored}   # repeats the test score below\n"
-        f"python scripts/train_released.py {name} --data {data}   # trains it again, in a clone of the repository\n"
+        f"python scripts/train_released.py {name} --data {data}{elsewhere}   # trains it again, in a clone of the repository\n"
         "```"
     )
 
 
-def _ingredients(meta: WeightsMeta) -> str:
-    rows = [f"| {source.role} | {source.name} | {source.licence} | {source.origin} |" for source in meta.sources]
-    return "\n".join(["| role | what | licence | from |", "|---|---|---|---|", *rows])
+def _ingredients(name: str, meta: WeightsMeta) -> str:
+    """What the file says of itself, and the backbone with which its first predecessor began."""
+    role = "backbone weights" + (", of the first file of all" if released()[name].commit else "")
+    later = [source for source in meta.sources if source.role != "backbone weights"]
+    rows = [(role, *released()[name].backbone)]
+    rows += [(source.role, source.name, source.licence, source.origin) for source in later]
+    return "\n".join(
+        ["| role | what | licence | from |", "|---|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
+    )
 
 
 def _training(name: str) -> str:
@@ -221,13 +230,19 @@ def targets_table() -> str:
         name = goal["weights"]
         reached, size, effort = "not trained yet", "", ""
         if name in weights.SHIPPED:
-            found = _found(name)["test"]
+            found = scored_for(goal)
             depth = f", {found['depth']['rmse']:.2f} m" if "depth" in found else ""
             reached, size = f"{100 * found['mean_iou']:.1f} %{depth}", f"{_facts(name)['parameters']:,}"
             reached = f"**{reached}**" if reaches(found, goal["target"]) else reached
+            reached += f" at {found['protocol']['size']}"
             effort = _effort(name)
         rows.append(f"| `{name}` | {goal['target']} | {goal['aim']} | {reached} | {size} | {effort} |")
     return "\n".join(rows) + "\n"
+
+
+def scored_for(goal: Mapping[str, str]) -> dict[str, Any]:
+    """What was measured by the protocol for which the target was set."""
+    return _found(goal["weights"])[goal.get("split", "test")]
 
 
 def reaches(found: dict[str, Any], goal: str) -> bool:
@@ -242,9 +257,9 @@ def published() -> dict[str, list[dict[str, str]]]:
     said, networks = tomllib.loads(PUBLISHED.read_text()), tomllib.loads(NETWORKS.read_text())
     for other in said["nyu"]:
         if network := networks.get(other["network"]):
-            other.update(
-                mean_iou=network["nyu"], parameters=network["parameters"], note=f"weights {network['weights']}"
-            )
+            score, _, later = network["nyu"].partition(" ")
+            note = "; ".join(filter(None, (later.strip("()"), f"weights {network['weights']}")))
+            other.update(mean_iou=score, parameters=network["parameters"], note=note)
     return said
 
 

@@ -8,12 +8,15 @@ import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from lwrefinenet.files import write_atomically
 from lwrefinenet.provenance import provenance
+from lwrefinenet.training.recipe import Recipe
 
-ONE_EPOCH = ("epochs=1", "late_epochs=0", "val_split=", "trackers=[]")
+LATE = ("late_crop_size", "late_scale_range")
+STAGES = ("stage_epochs", "stage_data", "stage_lr_scales")
 
 
 def main() -> None:
@@ -23,13 +26,12 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
-    recipe = without_late_epochs(Path(arguments.recipe).read_text())
+    recipe = one_epoch(Recipe.from_toml(arguments.recipe))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / Path(arguments.recipe).name
-        path.write_text(recipe)
-        settings = [word for setting in ONE_EPOCH for word in ("--set", setting)]
+        path.write_text(recipe.to_toml())
         command = [sys.executable, "-m", "lwrefinenet.cli", "train", str(path), "--data", arguments.data]
-        subprocess.run([*command, *settings, "--output", f"{folder}/run"], check=True)
+        subprocess.run([*command, "--output", f"{folder}/run"], check=True)
         epoch = json.loads((Path(folder) / "run" / "metrics.jsonl").read_text())
     result = {
         "what": "seconds of one epoch in optimiser steps, and seconds in which a step waited for its pictures",
@@ -44,9 +46,11 @@ def main() -> None:
     write_atomically(arguments.output, (text + "\n").encode())
 
 
-def without_late_epochs(recipe: str) -> str:
-    """The recipe of the first epochs."""
-    return "".join(line for line in recipe.splitlines(keepends=True) if not line.startswith("late_"))
+def one_epoch(recipe: Recipe) -> Recipe:
+    """The first epoch of the recipe by itself: no validation, no late epochs, no stages, and a rate that does not fall."""
+    late, stages = (dict.fromkeys(names) for names in (LATE, STAGES))
+    rates = {"schedule": "constant", "decay_epochs": 0, "late_epochs": 0, "adjust_logits": False, "early_stopping": 0}
+    return replace(recipe, epochs=1, val_split="", val_data="", trackers=(), **rates, **late, **stages)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python scripts/train_released.py mt_lw_efficientnet_lite2.nyu --data ../shared/data/nyudv2
     python scripts/train_released.py mt_lw_efficientnet_lite2.nyu --data ../shared/data/nyudv2 --together 2 --minutes 60
+    python scripts/train_released.py rf_lw_mobilenetv2.camvid --data ../shared/data/camvid --set backbone_weights=FILE
 
 released.toml says of what: which runs of their recipe, from which commit's files of the package, and whether the mean of them was
 taken. Those files come out of this repository's history; the runs are worked through by train_queue.py, so the same command,
@@ -35,10 +36,12 @@ class Released:
     """One table of released.toml.
 
     runs: of each training the fields that differ from the recipe.  commit: of the files that the recipe names; empty for none.
+    averaged: with the file that they went on from.  backbone: what the first file of all began with, its licence and origin.
     """
 
     name: str
     runs: Sequence[Sequence[str]]
+    backbone: Sequence[str]
     commit: str = ""
     averaged: bool = False
 
@@ -63,6 +66,9 @@ def main() -> None:
     parser.add_argument("--together", type=int, default=1, help="how many runs are trained at once")
     parser.add_argument("--minutes", type=float, help="of all runs together, which can be gone on with")
     parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="as of `lwrefinenet train`, for every run"
+    )
     arguments = parser.parse_args()
     try:
         again(released()[arguments.name], arguments)
@@ -86,7 +92,7 @@ def again(made: Released, arguments: argparse.Namespace) -> None:
     folder = arguments.output / made.name
     former = {name: fetched(name, made.commit, folder / "former" / made.commit) for name in made.ingredients}
     queue = folder / "queue.toml"
-    write_atomically(queue, queue_of(made, arguments.data, former).encode())
+    write_atomically(queue, queue_of(made, arguments.data, former, arguments.set).encode())
     given = argparse.Namespace(**{**vars(arguments), "queue": queue, "output": folder, "fit": False})
     states = set(train_queue.work_through(train_queue.read_queue(queue), given).values())
     if "failed" in states:
@@ -114,8 +120,11 @@ def fetched(name: str, commit: str, folder: Path) -> Path:
     return file
 
 
-def queue_of(made: Released, data: Path, former: Mapping[str, Path]) -> str:
-    """What train_queue.py is to work through, as TOML: the runs, with former files in place of names of the package."""
+def queue_of(made: Released, data: Path, former: Mapping[str, Path], fields: Sequence[str] = ()) -> str:
+    """What train_queue.py is to work through, as TOML: the runs, with former files in place of names of the package.
+
+    fields: of each run that differ from what released.toml says.
+    """
     recipe = Recipe.from_toml(made.recipe)
     given = []
     if recipe.initial_weights in former:
@@ -123,8 +132,8 @@ def queue_of(made: Released, data: Path, former: Mapping[str, Path]) -> str:
     if recipe.teachers:
         given.append(f"teacher={_toml([str(former.get(name, name)) for name in recipe.teachers])}")
     tables = []
-    for name, fields in zip(run_names(made), made.runs, strict=True):
-        values = {"name": name, "recipe": str(made.recipe), "data": [str(data)], "set": [*given, *fields]}
+    for name, own in zip(run_names(made), made.runs, strict=True):
+        values = {"name": name, "recipe": str(made.recipe), "data": [str(data)], "set": [*given, *own, *fields]}
         tables.append("\n".join(["[[run]]", *(f"{key} = {_toml(value)}" for key, value in values.items())]))
     return "\n\n".join(tables) + "\n"
 

@@ -5,6 +5,7 @@ import pytest
 from lwrefinenet.errors import RecipeError
 from lwrefinenet.models.zoo import MODELS
 from lwrefinenet.training.recipe import Recipe
+from tests.test_docs import script_named
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 LEAST = {"model": "rf_lw_resnet50", "epochs": 3}
@@ -111,3 +112,10 @@ def test_a_missing_recipe_is_named(tmp_path):
 def test_every_shipped_recipe_is_valid_and_names_its_own_command(path):
     assert Recipe.from_toml(path).model in MODELS
     assert f"lwrefinenet train recipes/{path.name} --data" in path.read_text()
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_waiting_of_any_recipe_can_be_measured_in_an_epoch(path):
+    """Whatever its stages, late epochs and schedule are."""
+    recipe = script_named("measure_waiting").one_epoch(Recipe.from_toml(path))
+    assert recipe.epochs == 1 and Recipe.from_toml(path).batch_size == recipe.batch_size

@@ -216,10 +216,11 @@ def test_a_slip_in_the_last_recipe_is_known_before_the_first_run(script, tmp_pat
         script.read_queue(written(tmp_path, RUN.format(name="plain", recipe=recipe, data="nowhere"), table))
 
 
-def test_the_queue_for_a_lent_gpu_can_be_read_and_fitted_to_a_time(script, monkeypatch):
+@pytest.mark.parametrize(("queue", "count"), [("gpu_queue", 3), ("gpu_queue_camvid", 2)])
+def test_the_queues_for_a_lent_gpu_can_be_read_and_fitted_to_a_time(script, monkeypatch, queue, count):
     monkeypatch.chdir(ROOT)
-    runs = script.read_queue(ROOT / "scripts" / "gpu_queue.toml")
-    assert len(runs) == 5
+    runs = script.read_queue(ROOT / "scripts" / f"{queue}.toml")
+    assert len(runs) == count
     require_fittable(run.chosen() for run in runs.values())
 
 

@@ -44,7 +44,7 @@ def repository(tmp_path, script, monkeypatch):
 
 
 def asked(tmp_path, data, **others):
-    given = {"output": tmp_path / "runs", "together": 1, "minutes": None, "device": "cpu", **others}
+    given = {"output": tmp_path / "runs", "together": 1, "minutes": None, "device": "cpu", "set": [], **others}
     return argparse.Namespace(data=data, **given)
 
 
@@ -55,6 +55,9 @@ def test_what_is_written_down_is_what_the_weights_say_of_themselves(script):
         said = {source.origin for source in weights.read_meta(name).sources if " of commit " in source.origin}
         assert said == {f"{each} of commit {made.commit}" for each in made.ingredients}, name
         averaged = [source for source in weights.read_meta(name).sources if source.role == "averaged weights"]
+        backbone = [source for source in weights.read_meta(name).sources if source.role == "backbone weights"]
+        assert len(made.backbone) == 3 and bool(backbone) == (not made.commit), name
+        assert all([source.name, source.origin] == [made.backbone[0], made.backbone[2]] for source in backbone), name
         assert bool(averaged) == (made.averaged or len(made.runs) > 1), name
         logs = list((ROOT / "results").glob(f"{made.recipe.stem}_training_*.jsonl"))
         assert len(made.runs) == 1 + len(logs), name
@@ -70,6 +73,13 @@ def test_every_run_that_is_written_down_can_begin(script):
             assert named == {str(file) for file in former.values()}
 
 
+def test_fields_that_are_given_go_before_those_that_are_written_down(script):
+    made = script.released()["rf_lw_mobilenetv2.camvid"]
+    queue = script.tomllib.loads(script.queue_of(made, Path("data"), {}, ["backbone_weights=elsewhere.safetensors"]))
+    (run,) = queue["run"]
+    assert Recipe.from_toml(run["recipe"], run["set"]).backbone_weights == "elsewhere.safetensors"
+
+
 def test_the_history_has_the_former_files(script, tmp_path):
     if not (ROOT / ".git").exists():
         pytest.skip("this copy has no history; the check needs a clone")
@@ -83,7 +93,7 @@ def test_the_history_has_the_former_files(script, tmp_path):
 
 def test_weights_are_made_again_as_the_mean_of_their_runs_and_of_the_former_file(script, repository, tmp_path):
     data = write_shapes(tmp_path / "blocks")
-    made = script.Released(NAME, [["seed=1"], ["seed=2"]], repository[1], averaged=True)
+    made = script.Released(NAME, [["seed=1"], ["seed=2"]], [], repository[1], averaged=True)
     script.again(made, asked(tmp_path, data))
     folder = tmp_path / "runs" / NAME
     first, second = (weights.load(folder / run / "best.safetensors")[0].state_dict() for run in ("run1", "run2"))
@@ -99,14 +109,14 @@ def test_weights_are_made_again_as_the_mean_of_their_runs_and_of_the_former_file
 
 
 def test_a_run_without_time_is_left_for_the_same_command_to_go_on_with(script, repository, tmp_path):
-    made = script.Released(NAME, [[]], repository[1])
+    made = script.Released(NAME, [[]], [], repository[1])
     with pytest.raises(SystemExit, match="tiny.blocks: not all runs are finished; the same command goes on with them"):
         script.again(made, asked(tmp_path, tmp_path, minutes=0.1))
     assert not (tmp_path / "runs" / NAME / f"{NAME}.safetensors").exists()
 
 
 def test_a_run_that_fails_is_said_and_nothing_is_written(script, repository, tmp_path):
-    made = script.Released(NAME, [[]], repository[1])
+    made = script.Released(NAME, [[]], [], repository[1])
     with pytest.raises(SystemExit, match="tiny.blocks: a run has failed, and says why above"):
         script.again(made, asked(tmp_path, tmp_path / "nowhere"))
     assert not (tmp_path / "runs" / NAME / f"{NAME}.safetensors").exists()
