@@ -141,8 +141,10 @@ def _shipped(network: str, tasks: list[str] | None) -> list[str]:
     for name in weights.SHIPPED:
         meta = weights.read_meta(name)
         if meta.network == network and meta.arguments.get("tasks") == tasks:
-            scores = {
-                score.protocol.partition(",")[0]: score.value for score in meta.scores if score.metric == "mean_iou"
+            scores = {  # of whole pictures, which are stated before the crop
+                score.protocol.partition(",")[0]: score.value
+                for score in reversed(meta.scores)
+                if score.metric == "mean_iou"
             }
             data = next((data for data in scores if data.endswith(" test")), next(iter(scores), None))
             found.append(f"`{name}`" + (f": {100 * scores[data]:.1f} % on {data}" if data else ""))
