@@ -15,7 +15,7 @@ from lwrefinenet.data.dataset import LabelledPictures
 from lwrefinenet.errors import UsageError
 from lwrefinenet.evaluate import evaluate
 from lwrefinenet.logit_adjustment import Adjustment, find_adjustment
-from lwrefinenet.meta import Score, found_on
+from lwrefinenet.meta import WITH_OFFSETS_FROM_THERE, Score, found_on
 from lwrefinenet.models.refinenet import RefineNet
 from lwrefinenet.predict import Predictor
 from lwrefinenet.runtimes.choose import EXPORTED
@@ -55,7 +55,7 @@ def adjust_weights(
         views=lambda: predictor.views,
         progress=lambda indices: watch(indices, "scoring"),
     )
-    protocol = f"{evaluation.protocol}, on which the classes' offsets were found"
+    protocol = f"{evaluation.protocol}{WITH_OFFSETS_FROM_THERE}"
     others = (score for score in meta.scores if score.metric != "mean_iou")  # offsets change nothing in other tasks
     scores = (Score("mean_iou", evaluation.mean_iou, protocol), *others)
     meta = replace(meta, scores=scores, adjustment=found_on(pictures.name, pictures.split))

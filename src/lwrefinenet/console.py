@@ -24,7 +24,7 @@ from lwrefinenet.errors import UsageError
 from lwrefinenet.evaluate import Evaluation
 from lwrefinenet.export.export import Exported
 from lwrefinenet.labels import Colour
-from lwrefinenet.meta import Score, WeightsMeta
+from lwrefinenet.meta import WITH_OFFSETS_FROM_THERE, Score, WeightsMeta
 from lwrefinenet.models.zoo import MODELS, create_model, needs_backbone
 from lwrefinenet.predict_files import FileResult
 from lwrefinenet.training.progress import StepReport
@@ -133,7 +133,7 @@ def weights_table() -> Table:
 def protocols() -> list[str]:
     """What the scores of the weights inside the package were measured on and how: a line for each set of pictures."""
     stated = (score.protocol for name in SHIPPED for score in read_meta(name).scores)
-    common = {protocol.partition(", on which the classes' offsets")[0] for protocol in stated}
+    common = {protocol.removesuffix(WITH_OFFSETS_FROM_THERE) for protocol in stated}
     return [f"{_measured_on(protocol)}: {protocol.partition(', ')[2]}" for protocol in sorted(common)]
 
 

@@ -11,6 +11,7 @@ from lwrefinenet.tasks import TASKS, Channels
 
 SCHEMA_VERSION = 1
 _BETWEEN = "; "  # parts of a licence or an adjustment
+WITH_OFFSETS_FROM_THERE = ", on which the classes' offsets were found"  # at the end of a protocol
 
 
 def found_on(dataset: str, split: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -79,8 +80,9 @@ def test_runs_are_trained_at_once_where_it_is_asked_for(script, tmp_path, recipe
     assert all("--fit" in command and 24 < float(command[command.index("--minutes") + 1]) <= 25 for command in commands)
 
 
-def test_a_queue_that_is_told_to_end_stops_its_runs_and_begins_no_other(tmp_path, recipe):
-    """What they have learnt is there to go on from."""
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
+def test_a_queue_that_is_told_to_end_stops_its_runs_and_begins_no_other(tmp_path, recipe, told):
+    """What they have learnt is there to go on from. Ctrl-C goes to all processes of a terminal, SIGTERM to the queue alone."""
     data = write_shapes(tmp_path / "blocks")
     names = ("first", "second")
     queue = written(
@@ -95,13 +97,13 @@ def test_a_queue_that_is_told_to_end_stops_its_runs_and_begins_no_other(tmp_path
         "--device",
         "cpu",
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as working:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as working:
         for line in working.stdout:
             if line.startswith("first: epoch"):
                 break
-        working.terminate()
+        os.kill(working.pid, told) if told == signal.SIGTERM else os.killpg(working.pid, told)
         rest = working.stdout.read()
-    assert "first: Stopped by signal SIGTERM; go on with --resume." in rest
+    assert f"first: Stopped by signal {told.name}; go on with --resume." in rest
     assert rest.splitlines()[-1] == "first: stopped; second: waiting" and working.returncode == 0
     assert (tmp_path / "runs" / "first" / "last" / "checkpoint.pt").is_file()
 
