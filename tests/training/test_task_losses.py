@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lwrefinenet.training.losses import SegmentationLoss
-from lwrefinenet.training.task_losses import TaskLosses, berhu, cosine_distance
+from lwrefinenet.training.task_losses import TaskLosses, berhu, cosine_distance, squared_error
 
 
 def row(*values):
@@ -35,6 +35,18 @@ def test_no_error_costs_nothing_and_is_a_number():
     assert berhu(row(1.0), row(0.0)).item() == 0
 
 
+def test_squared_error_is_least_at_the_mean_of_what_may_be_and_berhu_nearer():
+    target = row(1.0, 1.0, 1.0, 1.0, 6.0, 0.0)
+    said = torch.arange(0.5, 6, 0.01)
+    least = {
+        loss: min(said, key=lambda depth: loss(depth.expand_as(target), target)) for loss in (squared_error, berhu)
+    }
+    assert least[squared_error].item() == pytest.approx(2, abs=0.01)
+    assert 1 <= least[berhu].item() < 1.9
+    assert squared_error(row(1.0, 100.0), row(3.0, 0.0)).item() == 4
+    assert squared_error(row(1.0), row(0.0)).item() == 0
+
+
 def vectors(*normals):
     return torch.tensor(normals).t()[None, :, None]
 
@@ -50,8 +62,8 @@ MAPS = {"segmentation": [torch.zeros(1, 2, 2, 2)], "depth": [torch.full((1, 1, 2
 TARGETS = {"segmentation": torch.tensor([[[0, 1], [1, 255]]]), "depth": torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])}
 
 
-def losses_of(log_variances=(0.0, 0.0), depth_weight=3.0):
-    losses = TaskLosses(SegmentationLoss(255), {"segmentation": 1.0, "depth": depth_weight})
+def losses_of(log_variances=(0.0, 0.0), depth_weight=3.0, depth_loss="berhu"):
+    losses = TaskLosses(SegmentationLoss(255), {"segmentation": 1.0, "depth": depth_weight}, depth_loss)
     return losses(MAPS, TARGETS, torch.tensor(log_variances)), losses.counts(TARGETS)
 
 
@@ -60,6 +72,7 @@ def test_each_task_has_its_weight_and_its_count_of_known_pixels():
     depth = 3 * (1 + 0.04) / 0.4  # an error of 1, c = 0.2
     assert found.tolist() == pytest.approx([math.log(2), depth])
     assert counts.tolist() == [3, 1]
+    assert losses_of(depth_loss="squared")[0].tolist() == pytest.approx([math.log(2), 3])
 
 
 def test_learnt_variances_divide_the_losses_and_cost_their_logarithm():

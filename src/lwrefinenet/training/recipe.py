@@ -17,6 +17,7 @@ CHOICES = {
     "optimizer": ("adamw", "sgd"),
     "schedule": ("poly", "cosine", "wsd", "multistep", "constant"),
     "loss": ("cross_entropy", "ohem"),
+    "depth_loss": ("berhu", "squared"),
     "scale_sampling": ("log-uniform", "uniform"),
     "cache": ("none", "memory"),
     "precision": ("auto", "float32", "bfloat16", "float16"),
@@ -139,7 +140,10 @@ class Recipe:
         "of the same loss on each coarser level of the decoder; 0: no auxiliary heads", 0.0
     )
 
-    depth_weight: float = _about("of the depth's loss (berHu, metres), where the network gives depth", 1.0)
+    depth_loss: str = _about(
+        '"berhu" (metres, mostly linear, as published) or "squared" (square metres, what the RMSE asks for)', "berhu"
+    )
+    depth_weight: float = _about("of the depth's loss, where the network gives depth", 1.0)
     normals_weight: float = _about("of the normals' loss (1 - cosine), where the network gives normals", 1.0)
     uncertainty_weights: bool = _about("let the tasks find their weights, beside the two above, while learning", False)
     normals_from_depth: bool = _about("learn normals that follow from the depth, where a picture has no others", False)

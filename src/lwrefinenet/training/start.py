@@ -88,7 +88,7 @@ def build_loss(recipe: Recipe, meta: WeightsMeta, class_weights: Tensor | None) 
         auxiliary_weight=recipe.auxiliary_weight,
     )
     weights = {"segmentation": 1.0, "depth": recipe.depth_weight, "normals": recipe.normals_weight}
-    return TaskLosses(segmentation, {task: weights[task] for task in meta.tasks})
+    return TaskLosses(segmentation, {task: weights[task] for task in meta.tasks}, recipe.depth_loss)
 
 
 def build_teacher(recipe: Recipe, meta: WeightsMeta, device: torch.device) -> Teacher | None:

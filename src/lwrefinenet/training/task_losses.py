@@ -1,6 +1,6 @@
 """What a step minimises, task by task: the loss of each, how much its targets count, and how the tasks weigh against each other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,13 +16,15 @@ Maps = Mapping[str, Sequence[Tensor]]  # by task: what the network says, then au
 
 @dataclass(frozen=True)
 class TaskLosses:
-    """Cross-entropy (or what the recipe asks for) on classes, berHu on depth, the cosine's distance on normals.
+    """Cross-entropy (or what the recipe asks for) on classes, berHu or squared errors on depth, the cosine's distance on
+    normals.
 
-    weights: of every task, in the order of the tasks.
+    weights: of every task, in the order of the tasks.  depth_loss: a name of `DEPTH_LOSSES`.
     """
 
     segmentation: SegmentationLoss
     weights: Mapping[str, float]
+    depth_loss: str = "berhu"
 
     def __call__(self, maps: Maps, targets: Mapping[str, Tensor], log_variances: Tensor) -> Tensor:
         """maps: (N, channels, h, w) each, of any size.  targets: as `TrainTransform.of` gives them, N of each.
@@ -41,7 +43,7 @@ class TaskLosses:
         if task == "segmentation":
             return self.segmentation(maps, target)
         found = F.interpolate(maps[0].float(), size=target.shape[-2:], mode="bilinear", align_corners=False)
-        return berhu(found[:, 0], target) if task == "depth" else cosine_distance(found, target)
+        return DEPTH_LOSSES[self.depth_loss](found[:, 0], target) if task == "depth" else cosine_distance(found, target)
 
     def _count(self, task: str, target: Tensor) -> Tensor:
         if task == "segmentation":
@@ -66,6 +68,19 @@ def berhu(depth: Tensor, target: Tensor) -> Tensor:
     limit = BERHU_SHARE * errors.detach().amax().clamp_min(1e-6)
     costs = torch.where(errors <= limit, errors, (errors**2 + limit**2) / (2 * limit))
     return costs.sum() / valid.sum().clamp_min(1)
+
+
+def squared_error(depth: Tensor, target: Tensor) -> Tensor:
+    """The mean of squared errors, in square metres, over the known pixels, 0 where there is none: what the RMSE asks for.
+
+    depth, target: (N, H, W) metres; target 0 where unknown.  Where a pixel may be near or far, the least of it is at the mean of
+    what may be, where berHu's, mostly linear, is at the median, which is nearer.
+    """
+    valid = known(target)
+    return torch.where(valid, (depth - target) ** 2, 0.0).sum() / valid.sum().clamp_min(1)
+
+
+DEPTH_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"berhu": berhu, "squared": squared_error}
 
 
 def cosine_distance(normals: Tensor, target: Tensor) -> Tensor:
