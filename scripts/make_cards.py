@@ -210,7 +210,7 @@ def _beside(name: str, found: dict[str, dict[str, Any]]) -> str:
         if split in found
     ]
     if depth := found["test"].get("depth"):
-        words.append(f"depth RMSE {depth['rmse']:.2f} m")
+        words.append(f"depth RMSE {depth['rmse']:.3f} m")
     if normals := found["test"].get("normals"):
         words.append(f"normals {normals['mean_degrees']:.1f} degrees off")
     return "; ".join(words)
@@ -231,7 +231,7 @@ def targets_table() -> str:
         reached, size, effort = "not trained yet", "", ""
         if name in weights.SHIPPED:
             found = scored_for(goal)
-            depth = f", {found['depth']['rmse']:.2f} m" if "depth" in found else ""
+            depth = f", {found['depth']['rmse']:.3f} m" if "depth" in found else ""
             reached, size = f"{100 * found['mean_iou']:.1f} %{depth}", f"{_facts(name)['parameters']:,}"
             reached = f"**{reached}**" if reaches(found, goal["target"]) else reached
             reached += f" at {found['protocol']['size']}"

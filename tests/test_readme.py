@@ -104,7 +104,7 @@ def test_depth_and_normals_are_stated_as_measured(name):
         assert "test" in stated
         assert stated == {split: pytest.approx(result(name, split)[kind][entry], abs=near) for split in stated}
     measured = result(name, "test")
-    assert f"depth RMSE {measured['depth']['rmse']:.2f} m" in row_of(name)
+    assert f"depth RMSE {measured['depth']['rmse']:.3f} m" in row_of(name)
     assert f"normals {measured['normals']['mean_degrees']:.1f} degrees off" in row_of(name)
 
 

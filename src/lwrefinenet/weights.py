@@ -44,7 +44,7 @@ SHIPPED: dict[str, ShippedWeights] = {
         sha256="59952f103f8b5b4796b7a49aa500720cf99b1cc9245f8f132bd0d78a6f44a991"
     ),
     "mt_lw_efficientnet_lite2.nyu": ShippedWeights(
-        sha256="8ae2f448d997ba415640d73140fd765423e45ef1ef21471085c5f7de34ac9d20"
+        sha256="dcc9d51f27a5f6c7404667bde49b2ca30d55fd06e1a8a57d2bef2bcde4ffeda1"
     ),
     "rf_lw_efficientnet_lite2.nyu": ShippedWeights(
         sha256="0f7e3a64c3f3dff5282852e0dd563ec143fd2e750e3acecf2859ad09173da487"
