@@ -19,10 +19,10 @@ from lwrefinenet.training.recipe import Recipe
 # Between a run and its resumption: they decide how fast and in what portions, not what is learnt.
 FREE_TO_CHANGE = ("workers", "cache", "device_batch", "checkpoint_minutes", "trackers")
 
-# Off, they change nothing: runs from before they came can go on.
+# As they are where a recipe does not name them, they change nothing: runs from before they came can go on.
 CAME_LATER = (
     *("decay_epochs", "crops_at_input_scale", "blur", "drop_path", "balanced_crops", "adjust_logits"),
-    *("class_mix", "cut_mix", "rotation"),
+    *("class_mix", "cut_mix", "rotation", "depth_loss"),
 )
 
 
@@ -167,7 +167,8 @@ class RunDir:
 def fingerprint(recipe: Recipe) -> str:
     """Tells recipes apart that would learn something else; those that differ in length alone are told apart by their epochs."""
     names = _decisive_fields(lengthened=bool(recipe.open_epochs))
-    decisive = {name: getattr(recipe, name) for name in names if name not in CAME_LATER or getattr(recipe, name)}
+    unchanged = {entry.name for entry in fields(Recipe) if getattr(recipe, entry.name) == entry.default}
+    decisive = {name: getattr(recipe, name) for name in names if name not in unchanged.intersection(CAME_LATER)}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
