@@ -1,11 +1,14 @@
 """The losses of depth and normals worked out by hand, and how tasks weigh against each other."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from lwrefinenet.training.losses import SegmentationLoss
+from lwrefinenet.training.recipe import Recipe
+from lwrefinenet.training.start import build_loss
 from lwrefinenet.training.task_losses import TaskLosses, berhu, cosine_distance, squared_error
 
 
@@ -80,3 +83,9 @@ def test_learnt_variances_divide_the_losses_and_cost_their_logarithm():
     found, _ = losses_of(log_variances=(math.log(2), math.log(4)))
     expected = [plain[0].item() / 2 + math.log(2) / 2, plain[1].item() / 4 + math.log(4) / 2]
     assert found.tolist() == pytest.approx(expected)
+
+
+def test_a_recipe_says_which_loss_depth_is_learnt_by():
+    meta = SimpleNamespace(labels=SimpleNamespace(ignore_index=255), tasks=("segmentation", "depth"))
+    recipe = Recipe(model="mt_lw_efficientnet_lite2", epochs=1, depth_loss="squared", depth_weight=3.0)
+    assert build_loss(recipe, meta, None)(MAPS, TARGETS, torch.zeros(2)).tolist() == pytest.approx([math.log(2), 3])

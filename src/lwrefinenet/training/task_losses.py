@@ -67,7 +67,7 @@ def berhu(depth: Tensor, target: Tensor) -> Tensor:
     errors = torch.where(valid, (depth - target).abs(), 0.0)
     limit = BERHU_SHARE * errors.detach().amax().clamp_min(1e-6)
     costs = torch.where(errors <= limit, errors, (errors**2 + limit**2) / (2 * limit))
-    return costs.sum() / valid.sum().clamp_min(1)
+    return _mean(costs, valid)
 
 
 def squared_error(depth: Tensor, target: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ def squared_error(depth: Tensor, target: Tensor) -> Tensor:
     what may be, where berHu's, mostly linear, is at the median, which is nearer.
     """
     valid = known(target)
-    return torch.where(valid, (depth - target) ** 2, 0.0).sum() / valid.sum().clamp_min(1)
+    return _mean(torch.where(valid, (depth - target) ** 2, 0.0), valid)
 
 
 DEPTH_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"berhu": berhu, "squared": squared_error}
@@ -90,4 +90,9 @@ def cosine_distance(normals: Tensor, target: Tensor) -> Tensor:
     """
     valid = known(target.abs().amax(dim=1))
     cosines = F.cosine_similarity(normals, target, dim=1, eps=1e-6)
-    return torch.where(valid, 1 - cosines, 0.0).sum() / valid.sum().clamp_min(1)
+    return _mean(torch.where(valid, 1 - cosines, 0.0), valid)
+
+
+def _mean(costs: Tensor, valid: Tensor) -> Tensor:
+    """Over the valid pixels; costs: 0 elsewhere."""
+    return costs.sum() / valid.sum().clamp_min(1)
