@@ -44,12 +44,12 @@ SHIPPED: dict[str, ShippedWeights] = {
         sha256="59952f103f8b5b4796b7a49aa500720cf99b1cc9245f8f132bd0d78a6f44a991"
     ),
     "mt_lw_efficientnet_lite2.nyu": ShippedWeights(
-        sha256="dcc9d51f27a5f6c7404667bde49b2ca30d55fd06e1a8a57d2bef2bcde4ffeda1"
+        sha256="e5797ecb91125ce433e4796c62c4ea20140290c3cdc05ad4dca56ffeb6117d0b"
     ),
     "rf_lw_efficientnet_lite2.nyu": ShippedWeights(
-        sha256="0f7e3a64c3f3dff5282852e0dd563ec143fd2e750e3acecf2859ad09173da487"
+        sha256="e6f0742f9fc4a511425fd780680732913cb4eb2cc3ec4a3e77257ed0d4a207f1"
     ),
-    "rf_lw_mobilenetv2.nyu": ShippedWeights(sha256="779ae7a12637a783d4626f765d3e2152c8664d1e930d9f78e0ef6e9e337dd15b"),
+    "rf_lw_mobilenetv2.nyu": ShippedWeights(sha256="526c8d6c61f42b31d9a6bb1b2e9eea297f52309d1fd8274610e14cbf37c487ef"),
 }
 DEFAULT_WEIGHTS = "rf_lw_efficientnet_lite0.camvid"
 
