@@ -44,7 +44,7 @@ SHIPPED: dict[str, ShippedWeights] = {
         sha256="59952f103f8b5b4796b7a49aa500720cf99b1cc9245f8f132bd0d78a6f44a991"
     ),
     "mt_lw_efficientnet_lite2.nyu": ShippedWeights(
-        sha256="e5797ecb91125ce433e4796c62c4ea20140290c3cdc05ad4dca56ffeb6117d0b"
+        sha256="dabbb346fd2bcc9ff46b7607b7293042b91bc165c5a98685400ad009215426ba"
     ),
     "rf_lw_efficientnet_lite2.nyu": ShippedWeights(
         sha256="e6f0742f9fc4a511425fd780680732913cb4eb2cc3ec4a3e77257ed0d4a207f1"
