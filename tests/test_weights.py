@@ -73,8 +73,20 @@ def test_foreign_safetensors_are_refused(tmp_path):
 @pytest.mark.parametrize("kept", [0, 4, 1000, -1])
 def test_truncated_file_is_refused(kept, weights_file):
     weights_file.write_bytes(weights_file.read_bytes()[:kept])
-    with pytest.raises(WeightsError, match="tiny.safetensors: not a readable .safetensors file"):
+    with pytest.raises(
+        WeightsError, match=r"tiny.safetensors: not a readable .safetensors file .* cut, .*; copy it again"
+    ):
         weights.load(weights_file)
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_checkpoint_of_torch_is_sent_to_import(as_zip, tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    torch.save({"weight": torch.zeros(2)}, path, _use_new_zipfile_serialization=as_zip)
+    with pytest.raises(
+        WeightsError, match=r"checkpoint.safetensors: not a readable .* take it in by `lwrefinenet import`"
+    ):
+        weights.load(path)
 
 
 def test_metadata_of_another_release_is_refused(tmp_path):

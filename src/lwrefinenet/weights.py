@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,6 +22,8 @@ from lwrefinenet.models.zoo import MODELS, create_model, usual_input_scale
 SUFFIX = ".safetensors"
 META_KEY = "lwrefinenet"
 SHIPPED_FOLDER = Path(__file__).parent / "shipped"
+
+_BEGINNINGS_OF_CHECKPOINTS = b"PK", b"\x80\x02"  # torch.save writes zip archives, and wrote pickles
 
 
 @dataclass(frozen=True)
@@ -170,9 +173,15 @@ def _opened(path: Path) -> safe_open:
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path}: not a readable {SUFFIX} file ({error}). Published .pth checkpoints go through `lwrefinenet import`."
-        ) from error
+        raise WeightsError(f"{path}: not a readable {SUFFIX} file ({error}). {_cure(path)}") from error
+
+
+def _cure(path: Path) -> str:
+    """What to do about a file that cannot be opened."""
+    with suppress(OSError), path.open("rb") as file:
+        if file.read(2) in _BEGINNINGS_OF_CHECKPOINTS:
+            return "It begins as torch.save's checkpoints do; take it in by `lwrefinenet import`."
+    return "It is cut, damaged or of another kind; copy it again."
 
 
 def _read(path: Path) -> tuple[WeightsMeta, dict[str, Tensor]]:

@@ -213,8 +213,8 @@ def test_what_changes_no_result_may_change_on_resumption(shapes, tmp_path):
 
 def test_a_recipe_that_cannot_start_leaves_the_folder_free_for_a_better_one(shapes, tmp_path):
     with pytest.raises(UsageError):
-        run(shapes, tmp_path / "run", recipe(backbone="resnet1"))
-    assert not (tmp_path / "run").exists()
+        run(shapes, tmp_path / "runs" / "first", recipe(backbone="resnet1"))
+    assert not (tmp_path / "runs").exists()
     (tmp_path / "run").mkdir()  # one that was there stays
     with pytest.raises(UsageError):
         run(shapes, tmp_path / "run", recipe(backbone="resnet1"))

@@ -83,9 +83,9 @@ class RunDir:
     def in_use(self) -> Iterator[None]:
         """Keep other processes out; RunError where one is in. The system lets go of the lock even of a killed process.
 
-        A run that did not begin leaves nothing of the folder that was made for it.
+        A run that did not begin leaves nothing of the folders that were made for it.
         """
-        made = not self.path.exists()
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         lock = FileLock(self.path / ".lock", timeout=0)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,8 @@ class RunDir:
             if made and not self.recipe.exists():
                 with suppress(OSError):
                     (self.path / ".lock").unlink()
-                    self.path.rmdir()
+                    for folder in made:
+                        folder.rmdir()
             lock.release()
 
     def keep_recipe(self, recipe: Recipe) -> None:
