@@ -4,10 +4,13 @@ lwrefinenet train RECIPE --data ../shared/data/nyudv2 --output runs/fit --set tr
 python scripts/measure_input_scale.py runs/fit/best.safetensors --data ../shared/data/nyudv2 --split train_holdout \
     --scales 1 0.75 0.6 0.5 --output results/nyu_input_scale.json
 
-With --as-they-come also without the whole multiples of 32 that backbones with TensorFlow's padding see (`RefineNet.seen_size`):
+With --as-they-come also without the whole multiples of 32 that networks see (`RefineNet.seen_size`) where their backbone has
+TensorFlow's padding, or their recipe asks for it by size_multiple:
 
 python scripts/measure_input_scale.py rf_lw_nano_efficientnet_lite0.camvid --data ../shared/data/camvid --split val \
     --scales 0.7 0.8 0.9 1 1.1 1.2 1.3 --as-they-come --output results/camvid_whole_multiples.json
+python scripts/measure_input_scale.py rf_lw_mobilenetv2.nyu --data ../shared/data/nyudv2 --split train_holdout --published-crop \
+    --scales 1 --as-they-come --output results/nyu_rf_lw_mobilenetv2_whole_multiples.json   # pictures that it has learnt
 
 What was learnt on crops of pictures that were scaled down may know whole pictures best when they are small as well
 (H. Touvron et al., "Fixing the train-test resolution discrepancy", NeurIPS 2019).
@@ -38,16 +41,20 @@ def main() -> None:
     parser.add_argument(
         "--as-they-come", action="store_true", help="score each scale without whole multiples of 32, too"
     )
+    parser.add_argument("--published-crop", action="store_true", help="NYU Depth v2: the 625x468 part, as published")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
-    dataset = open_dataset(arguments.data, arguments.split)
+    dataset = open_dataset(arguments.data, arguments.split, published_crop=arguments.published_crop)
     ways = [None, 1] if arguments.as_they_come else [None]
     found = [scored(arguments.weights, dataset, scale, way) for scale in arguments.scales for way in ways]
     for one in found:
         multiple = f"multiples of {one['size_multiple']:2}"
         depth = f"{one['depth_rmse_metres']:.3f} m  " if "depth_rmse_metres" in one else ""
         print(f"{one['input_scale']:4g}  {multiple}  {one['mean_iou']:.1%}  {depth}{one['seconds']:.0f} s")
-    protocol = {"dataset": dataset.name, "split": dataset.split, "pictures": len(dataset)}
+    protocol = {
+        **{"dataset": dataset.name, "split": dataset.split, "pictures": len(dataset)},
+        "published_crop": arguments.published_crop,
+    }
     recipe = weights.read_meta(arguments.weights).recipe
     result = {"protocol": protocol, "scales": found, "recipe": recipe, **provenance()}
     write_atomically(arguments.output, (json.dumps(result, indent=2) + "\n").encode())

@@ -132,6 +132,18 @@ def test_weights_that_see_at_another_scale_than_their_metadata_says_are_not_writ
     assert weights.load(path)[0].input_scale == tiny_model.input_scale
 
 
+def test_weights_that_see_other_multiples_than_their_metadata_says_are_not_written(tmp_path, tiny_model, tiny_meta):
+    tiny_model.see_multiples_of(32)
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(
+        WeightsError, match=r"a network with size_multiple 1, this one has 32; .* need size_multiple = 32\."
+    ):
+        weights.save(path, tiny_model, tiny_meta)
+    assert list(tmp_path.iterdir()) == []
+    weights.save(path, tiny_model, replace(tiny_meta, arguments={**tiny_meta.arguments, "size_multiple": 32}))
+    assert weights.load(path)[0].size_multiple == 32
+
+
 def test_an_input_scale_of_none_in_the_metadata_is_as_good_as_left_out(tmp_path, tiny_model, tiny_meta):
     arguments = {**tiny_meta.arguments, "input_scale": None}
     weights.save(tmp_path / "x.safetensors", tiny_model, replace(tiny_meta, arguments=arguments))

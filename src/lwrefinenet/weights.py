@@ -93,10 +93,11 @@ def save(path: str | Path, model: nn.Module, meta: WeightsMeta, *, half: bool = 
     """Write one self-describing `.safetensors` file, whole or not at all.
 
     half: store convolution weights as float16 (half the size; biases and batch-norm statistics stay float32).
-    WeightsError where the metadata asks for a network of other tasks or another `input_scale`, which would mean something else.
+    WeightsError where the metadata asks for a network of other tasks or another `input_scale` or `size_multiple`, which would mean
+    something else.
     """
     _check_tasks(model, meta, str(path))
-    _check_input_scale(model, meta, str(path))
+    _check_sizes(model, meta, str(path))
     metadata = {META_KEY: meta.to_json(), "format": "pt"}
     write_atomically(Path(path), serialise(_state_of(model, half=half), metadata=metadata))
 
@@ -121,17 +122,20 @@ def _check_tasks(model: nn.Module, meta: WeightsMeta, origin: str) -> None:
         )
 
 
-def _check_input_scale(model: nn.Module, meta: WeightsMeta, origin: str) -> None:
+def _check_sizes(model: nn.Module, meta: WeightsMeta, origin: str) -> None:
     if not isinstance(model, RefineNet) or meta.network not in MODELS:
         return
-    asked = meta.arguments.get("input_scale")
-    if asked is None:  # as good as left out, as `create_model` has it
-        asked = usual_input_scale(meta.network)
-    if as_fraction(asked) != model.input_scale:
-        raise WeightsError(
-            f"{origin}: its metadata asks for a network with input_scale {asked}, this one has {float(model.input_scale)}; the "
-            f"metadata's arguments need input_scale = {float(model.input_scale)}."
-        )
+    usual = {"input_scale": usual_input_scale(meta.network), "size_multiple": model.usual_size_multiple}
+    for name, left_out in usual.items():
+        asked, has = meta.arguments.get(name), getattr(model, name)
+        if asked is None:  # as good as left out, as `create_model` has it
+            asked = left_out
+        if as_fraction(asked) != has:
+            number = type(left_out)(has)
+            raise WeightsError(
+                f"{origin}: its metadata asks for a network with {name} {asked}, this one has {number}; the metadata's arguments "
+                f"need {name} = {number}."
+            )
 
 
 def locate(name_or_path: str | Path) -> Path:

@@ -105,6 +105,26 @@ def test_a_backbone_that_pads_by_the_size_sees_whole_multiples_of_its_coarsest_c
         torch.testing.assert_close(network(images), network.head(network.decoder(network.backbone(resized))))
 
 
+@pytest.mark.parametrize(
+    ("name", "multiple", "seen"),
+    [
+        ("rf_lw_mobilenetv2", 32, (96, 96)),
+        ("rf_lw_mobilenetv2", 1, (80, 111)),
+        ("rf_lw_efficientnet_lite0", 16, (80, 112)),
+        ("rf_resnet50", 64, (64, 128)),
+    ],
+)
+def test_every_network_sees_multiples_of_what_it_is_given(name, multiple, seen):
+    network = create_model(name, 5, size_multiple=multiple).eval()
+    images = torch.randn(1, 3, 80, 111)
+    with torch.no_grad():
+        features = network.features(images)
+        expected = network.backbone(images if seen == (80, 111) else F.interpolate(images, size=seen, mode="bilinear"))
+    for found, wanted in zip(features, expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+    assert network.fuse().seen_size((80, 111)) == seen
+
+
 def test_pictures_of_whole_multiples_are_seen_as_they_are(monkeypatch):
     network = create_model("rf_lw", 5, backbone="tf_efficientnet_lite0", decoder_channels=8).eval()
     seen = []

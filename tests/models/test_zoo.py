@@ -134,6 +134,8 @@ def test_class_count_must_fit_a_mask(num_classes):
         ({"decoder_links": 0}, "decoder_links is 0; expected 1 to 16"),
         ({"input_scale": 0.1}, "input_scale is 0.1; expected 0.25 to 2.0"),
         ({"input_scale": float("nan")}, "input_scale is nan; expected 0.25 to 2.0"),
+        ({"size_multiple": 0}, "size_multiple is 0; expected 1 to 256"),
+        ({"size_multiple": 31.5}, "size_multiple is 31.5; expected 1 to 256"),
     ],
 )
 def test_sizes_out_of_range_are_named(argument, complaint):

@@ -17,10 +17,11 @@ PATCHES = {"backbone": "test_convnext"}  # pads pictures and cuts features
 LARGER = {"backbone": "test_resnet", "input_scale": 1.4}
 PADS = {"backbone": "tf_mobilenetv3_small_minimal_100"}  # by the size, so that pictures come in whole multiples
 PADS_AND_RESIZES = {**PADS, "input_scale": 0.75}
+MULTIPLES = {"backbone": "test_resnet", "size_multiple": 32}
 
 
 @pytest.mark.parametrize("runtime", [openvino_runtime, onnx_runtime])
-@pytest.mark.parametrize("arguments", [ROUNDS_UP, PATCHES, LARGER, PADS, PADS_AND_RESIZES])
+@pytest.mark.parametrize("arguments", [ROUNDS_UP, PATCHES, LARGER, PADS, PADS_AND_RESIZES, MULTIPLES])
 def test_a_graph_takes_every_size_though_what_it_does_depends_on_it(arguments, tiny_meta, runtime):
     torch.manual_seed(0)
     model = create_model("rf_lw", 3, decoder_channels=8, decoder_links=1, **arguments).eval()

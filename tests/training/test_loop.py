@@ -110,6 +110,14 @@ def test_crops_at_the_input_scale_are_learnt_as_they_are_and_scored_on_whole_pic
     assert meta.scores[0].value == pytest.approx(whole.mean_iou, abs=1e-6)
 
 
+def test_whole_multiples_change_nothing_for_crops_of_such_sizes_and_go_with_the_weights(shapes, tmp_path):
+    plain, multiples = Quiet(), Quiet()
+    run(shapes, tmp_path / "plain", recipe(crop_size=(32, 64)), plain)
+    done = run(shapes, tmp_path / "multiples", recipe(crop_size=(32, 64), size_multiple=32), multiples)
+    assert multiples.losses == plain.losses
+    assert weights.load(done.best)[0].size_multiple == 32
+
+
 def test_crops_at_the_input_scale_hold_the_depth_that_will_be_predicted_at_it():
     def usual(**changes):
         return augmentation(recipe(**changes), Preprocess(), 255).usual_scale

@@ -40,6 +40,7 @@ def test_a_crop_is_mixed_in_one_way_or_the_other():
         ("rotation", 181, "rotation is 181.0; expected 0 to 180 degrees"),
         ("drop_path", 1.1, "drop_path is 1.1; expected 0 to 1"),
         ("input_scale", 3, "input_scale is 3.0; expected 0.25 to 2"),
+        ("size_multiple", 257, "size_multiple is 257; expected 1 to 256"),
         ("stage_epochs", [1, 1], "stages that make 3 epochs together"),
         ("stage_lr_scales", [1.0], "nothing without stage_epochs"),
         ("stage_data", "voc", "stage_data is 'voc'; expected a list of texts"),

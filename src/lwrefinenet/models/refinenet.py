@@ -24,6 +24,7 @@ from lwrefinenet.models.fused_level import FusedChain, FusedLevel
 T = TypeVar("T")
 Conv = Callable[[int, int], nn.Conv2d]  # makes a convolution from so many channels to so many
 INPUT_SCALES = (0.25, 2.0)  # the least and the most
+SIZE_MULTIPLES = (1, 256)
 Level = Sequence[Tensor]  # the features of one level of the cascade: one map, or several of the same size
 
 
@@ -41,7 +42,7 @@ class RefineNet(nn.Module):
     """What the networks of the family share: a backbone that gives features, and a decoder that fuses them.
 
     backbone: maps (N, 3, H, W) to features, fine to coarse.  Where it has a `size_multiple`, the sides of what it sees are whole
-    multiples of that.  decoder: maps the features to (N, channels, H/4, W/4).
+    multiples of that (`see_multiples_of`).  decoder: maps the features to (N, channels, H/4, W/4).
     input_scale: 0.25-2, what pictures are resized by before the backbone sees them; results are a quarter of what it sees.
     """
 
@@ -51,7 +52,7 @@ class RefineNet(nn.Module):
         self.decoder = decoder
         self.num_classes = num_classes
         self.input_scale = as_fraction(input_scale)
-        self.size_multiple: int = getattr(backbone, "size_multiple", 1)
+        self.size_multiple = self.usual_size_multiple
 
     def heads_by_task(self) -> dict[str, nn.Module]:
         """What turns the decoder's result into that of each task, in the order of `tasks`."""
@@ -71,6 +72,22 @@ class RefineNet(nn.Module):
         if not least <= scale <= most:
             raise UsageError(f"input_scale is {scale}; expected {least} to {most}.")
         self.input_scale = as_fraction(scale)
+
+    @property
+    def usual_size_multiple(self) -> int:
+        """The `size_multiple` of the backbone, which the network has until it is given another."""
+        return int(getattr(self.backbone, "size_multiple", 1))
+
+    def see_multiples_of(self, multiple: int) -> None:
+        """Show the backbone pictures whose sides are whole multiples of so many pixels; 1: as they come.
+
+        What learnt on crops of whole multiples of 32 knows others less well: at every halving their cells lie elsewhere.
+        multiple: 1-256, UsageError for others.  Metadata that the network is saved with must have it in its `arguments`.
+        """
+        least, most = SIZE_MULTIPLES
+        if multiple not in range(least, most + 1):
+            raise UsageError(f"size_multiple is {multiple}; expected {least} to {most}.")
+        self.size_multiple = int(multiple)
 
     def seen_size(self, size: Sequence[int], scale: Fraction | None = None) -> tuple[int, ...]:
         """How large the backbone sees a picture of this size, (height, width); results are a quarter of that, rounded up.

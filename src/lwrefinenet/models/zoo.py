@@ -253,19 +253,23 @@ def create_model(name: str, num_classes: int = 21, **arguments: Any) -> RefineNe
     arguments, for the networks that leave them open; None is as good as left out:
     backbone, a timm name, for "rf_lw" and "mt_lw" only; decoder_channels, the decoder's width; decoder_links, the pools in each
     of its chains, 1-16; input_scale, 0.25-2, what pictures are resized by before the backbone; tasks, for multi-task networks
-    ("mt_"), "segmentation" and with it any of "depth" and "normals".
+    ("mt_"), "segmentation" and with it any of "depth" and "normals".  For every network size_multiple, 1-256: of how many pixels
+    the sides of what the backbone sees are whole multiples, 32 where it has TensorFlow's padding and 1 elsewhere if left out.
     Returns a module (N, 3, H, W) -> logits (N, num_classes, ceil(h/4), ceil(w/4)), where h x w is what the backbone sees: H x W
-    itself, unless there is an input_scale, or the backbone has TensorFlow's padding and sees whole multiples of 32
-    (`RefineNet.seen_size`); a multi-task network gives a dict of such maps by task.  UsageError for what does not fit.
+    itself, unless there is an input_scale or a size_multiple (`RefineNet.seen_size`); a multi-task network gives a dict of such
+    maps by task.  UsageError for what does not fit.
     """
     if name not in MODELS:
         near = get_close_matches(name, MODELS, n=3, cutoff=0.4)
         raise UsageError(f"no network is named {name!r}; nearest: {', '.join(near or MODELS)}.")
     given = {key: value for key, value in arguments.items() if value is not None}
+    multiple = given.pop("size_multiple", None)
     accepted = inspect.signature(MODELS[name]).parameters
     for key in given:
         if key not in accepted:
-            raise UsageError(f"network {name!r} has no argument {key!r}; it takes {', '.join(accepted)}.")
+            raise UsageError(
+                f"network {name!r} has no argument {key!r}; it takes {', '.join(accepted)}, size_multiple."
+            )
     if needs_backbone(name) and "backbone" not in given:
         raise UsageError(f"network {name!r} needs a timm backbone, for example backbone='resnet18'.")
     if not 1 <= num_classes <= 255:
@@ -275,4 +279,7 @@ def create_model(name: str, num_classes: int = 21, **arguments: Any) -> RefineNe
             raise UsageError(f"{key} is {given[key]}; expected {least} to {most}.")
     if "tasks" in given:
         given["tasks"] = canonical_tasks(given["tasks"])
-    return MODELS[name](num_classes, **given)
+    model = MODELS[name](num_classes, **given)
+    if multiple is not None:
+        model.see_multiples_of(multiple)
+    return model

@@ -40,6 +40,11 @@ class Recipe:
     input_scale: float | None = _about(
         "0.25-2: what pictures are resized by before the backbone, where the network leaves it open", None
     )
+    size_multiple: int | None = _about(
+        "1-256: of how many pixels the sides of what the backbone sees are whole multiples, wherever the weights go; 32 for a "
+        "network that learns on crops of such sizes alone (left out: 32 with TensorFlow's padding, 1 elsewhere)",
+        None,
+    )
     tasks: tuple[str, ...] | None = _about(
         '["segmentation", "depth", "normals"] or fewer, for networks of several tasks', None
     )
@@ -214,6 +219,8 @@ class Recipe:
         self._require("cut_mix", self.class_mix + self.cut_mix <= 1, f"at most 1 with class_mix ({self.class_mix})")
         scale = self.input_scale
         self._require("input_scale", scale is None or 0.25 <= scale <= 2, "0.25 to 2")
+        multiple = self.size_multiple
+        self._require("size_multiple", multiple is None or 1 <= multiple <= 256, "1 to 256")
         self._require("seed", 0 <= self.seed < 2**63, "0 or more, and less than 2**63")
         self._require("device_batch", self.device_batch is None or self.device_batch >= 1, "at least 1")
         self._require(
@@ -308,7 +315,7 @@ class Recipe:
 
     def network_arguments(self) -> dict[str, Any]:
         """What `create_model` is given beside the name and the number of classes."""
-        names = ("backbone", "tasks", "decoder_channels", "decoder_links", "input_scale")
+        names = ("backbone", "tasks", "decoder_channels", "decoder_links", "input_scale", "size_multiple")
         given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
