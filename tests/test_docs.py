@@ -142,6 +142,16 @@ def test_the_stated_worth_of_whole_multiples_is_the_measured_one():
     assert said in (ROOT / "docs/networks.md").read_text()
 
 
+def test_the_stated_worth_of_whole_multiples_for_padding_on_both_sides_is_the_measured_one():
+    found = result("nyu_rf_lw_mobilenetv2_whole_multiples")
+    assert found["protocol"]["published_crop"]
+    by_way = {one["size_multiple"]: round(100 * one["mean_iou"], 1) for one in found["scales"]}
+    page = (ROOT / "docs/training.md").read_text()
+    assert f"has {by_way[1]:.1f} % on NYUv2's 625x468 crop as it comes, and {by_way[32]:.1f} % at 640x480" in page
+    said = f"worth {by_way[32] - by_way[1]:.1f} points on NYUv2's 625x468 crop, on pictures that it has learnt"
+    assert said in (ROOT / "docs/networks.md").read_text()
+
+
 def test_the_stored_sizes_are_those_of_the_networks():
     script, stored = script_named("measure_networks"), result("networks")["networks"]
     assert set(stored) == set(script.NETWORKS)
