@@ -52,7 +52,9 @@ def main() -> None:
         depth = f"{one['depth_rmse_metres']:.3f} m  " if "depth_rmse_metres" in one else ""
         print(f"{one['input_scale']:4g}  {multiple}  {one['mean_iou']:.1%}  {depth}{one['seconds']:.0f} s")
     protocol = {
-        **{"dataset": dataset.name, "split": dataset.split, "pictures": len(dataset)},
+        "dataset": dataset.name,
+        "split": dataset.split,
+        "pictures": len(dataset),
         "published_crop": arguments.published_crop,
     }
     recipe = weights.read_meta(arguments.weights).recipe

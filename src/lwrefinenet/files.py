@@ -6,7 +6,7 @@ import secrets
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def check_writable(folder: Path, advice: str = "give another folder") -> None:
     """
     missing: list[Path] = []
     try:
-        missing += (each for each in (folder, *folder.parents) if not each.exists())
+        missing += missing_folders(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -73,9 +73,19 @@ def check_writable(folder: Path, advice: str = "give another folder") -> None:
             f"{folder}: nothing can be written here ({error.strerror or error}); {advice}."
         ) from error
     finally:
-        for each in missing:
-            with suppress(OSError):
-                each.rmdir()
+        remove_empty(missing)
+
+
+def missing_folders(folder: Path) -> list[Path]:
+    """The folder and those above it that are not there, the innermost first."""
+    return [each for each in (folder, *folder.parents) if not each.exists()]
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Take away those of these folders, the innermost first, that hold nothing."""
+    for each in folders:
+        with suppress(OSError):
+            each.rmdir()
 
 
 def replace_folder(path: Path, contents: Mapping[str, bytes], *, former: Path) -> None:

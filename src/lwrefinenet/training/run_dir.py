@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lwrefinenet.errors import RunError
-from lwrefinenet.files import cannot_write, write_atomically
+from lwrefinenet.files import cannot_write, missing_folders, remove_empty, write_atomically
 from lwrefinenet.training.checkpoints import STABLE_FORMER, Checkpoints
 from lwrefinenet.training.recipe import Recipe
 
@@ -85,7 +85,7 @@ class RunDir:
 
         A run that did not begin leaves nothing of the folders that were made for it.
         """
-        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        made = missing_folders(self.path)
         lock = FileLock(self.path / ".lock", timeout=0)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -103,8 +103,7 @@ class RunDir:
             if made and not self.recipe.exists():
                 with suppress(OSError):
                     (self.path / ".lock").unlink()
-                    for folder in made:
-                        folder.rmdir()
+                remove_empty(made)
             lock.release()
 
     def keep_recipe(self, recipe: Recipe) -> None:
