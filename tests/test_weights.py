@@ -1,6 +1,7 @@
 """Weights files: what is saved comes back whole, and every other file is refused with a reason."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -76,6 +77,16 @@ def test_truncated_file_is_refused(kept, weights_file):
     with pytest.raises(
         WeightsError, match=r"tiny.safetensors: not a readable .safetensors file .* cut, .*; copy it again"
     ):
+        weights.load(weights_file)
+
+
+def test_file_that_may_not_be_read_is_said_to_need_permissions(weights_file, monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise PermissionError(13, "Permission denied")  # which no mode of a file does to root
+
+    monkeypatch.setattr(weights, "safe_open", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(WeightsError, match=r"tiny.safetensors: .*Permission denied.* Check its permissions\.$"):
         weights.load(weights_file)
 
 

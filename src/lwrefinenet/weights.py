@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -182,9 +181,13 @@ def _opened(path: Path) -> safe_open:
 
 def _cure(path: Path) -> str:
     """What to do about a file that cannot be opened."""
-    with suppress(OSError), path.open("rb") as file:
-        if file.read(2) in _BEGINNINGS_OF_CHECKPOINTS:
-            return "It begins as torch.save's checkpoints do; take it in by `lwrefinenet import`."
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(2)
+    except OSError:
+        return "Check its permissions."
+    if beginning in _BEGINNINGS_OF_CHECKPOINTS:
+        return "It begins as torch.save's checkpoints do; take it in by `lwrefinenet import`."
     return "It is cut, damaged or of another kind; copy it again."
 
 
