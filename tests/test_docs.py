@@ -198,6 +198,19 @@ def test_the_stated_speeds_are_the_measured_ones():
     assert f"{waiting['share_waiting']:.1%}".replace("%", " %") + " of the epoch" in page
 
 
+def test_the_picture_of_scores_and_milliseconds_is_of_todays_files():
+    page, drawn = (ROOT / "README.md").read_text(), result("inference_avx2")
+    assert drawn["command"].endswith("--output results/inference_avx2.json --plot docs/pictures/accuracy_speed.png")
+    trained = {name: found["sha256"] for name, found in drawn["subjects"].items() if found["trained"]}
+    assert trained and trained == {name: weights.SHIPPED[name].sha256 for name in trained}
+    nano, resnet = (
+        drawn["subjects"][name]["ways"]["openvino"]
+        for name in ("rf_lw_nano_efficientnet_lite0.camvid", "rf_lw_resnet50")
+    )
+    took = f"takes {nano['end_to_end']['p50']:.0f} ms, {nano['ratio']:.1f} times as fast as the published way in the same run"
+    assert f"{took}, and `rf_lw_resnet50` {resnet['end_to_end']['p50']:.0f} ms" in page
+
+
 def test_the_stated_way_from_logits_to_colours_is_the_measured_one():
     page, tail = (ROOT / "docs" / "deploy.md").read_text(), result("tail")
     assert f"takes {1000 * tail['seconds']['ours']:.1f} ms on two cores, {tail['ratio']:.1f} times as fast" in page
