@@ -207,6 +207,11 @@ def test_the_picture_of_scores_and_milliseconds_is_of_todays_files():
         drawn["subjects"][name]["ways"]["openvino"]
         for name in ("rf_lw_nano_efficientnet_lite0.camvid", "rf_lw_resnet50")
     )
+    now, then = (
+        result(file)["subjects"]["rf_lw_nano_efficientnet_lite0.camvid"]["macs"]
+        for file in ("inference_avx2", "inference")
+    )
+    assert f"in place of 0.8, for {now / then:.1f} times the work" in page
     took = f"takes {nano['end_to_end']['p50']:.0f} ms, {nano['ratio']:.1f} times as fast as the published way in the same run"
     assert f"{took}, and `rf_lw_resnet50` {resnet['end_to_end']['p50']:.0f} ms" in page
 

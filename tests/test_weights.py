@@ -86,7 +86,10 @@ def test_file_that_may_not_be_read_is_said_to_need_permissions(weights_file, mon
 
     monkeypatch.setattr(weights, "safe_open", refuse)
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(WeightsError, match=r"tiny.safetensors: .*Permission denied.* Check its permissions\.$"):
+    with pytest.raises(
+        WeightsError,
+        match=r"tiny.safetensors: cannot be read \(Permission denied\); check the name and the permissions\.$",
+    ):
         weights.load(weights_file)
 
 

@@ -157,9 +157,11 @@ def sha256_of(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise WeightsError(
-            f"{path}: cannot be read ({error.strerror or error}); check the name and the permissions."
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> WeightsError:
+    return WeightsError(f"{path}: cannot be read ({error.strerror or error}); check the name and the permissions.")
 
 
 def _checked(path: Path, expected: str) -> Path:
@@ -180,12 +182,12 @@ def _opened(path: Path) -> safe_open:
 
 
 def _cure(path: Path) -> str:
-    """What to do about a file that cannot be opened."""
+    """What to do about a file that cannot be opened; WeightsError where not even its bytes can be read."""
     try:
         with path.open("rb") as file:
             beginning = file.read(2)
-    except OSError:
-        return "Check its permissions."
+    except OSError as error:  # of which safe_open says that there is no such file
+        raise _unreadable(path, error) from error
     if beginning in _BEGINNINGS_OF_CHECKPOINTS:
         return "It begins as torch.save's checkpoints do; take it in by `lwrefinenet import`."
     return "It is cut, damaged or of another kind; copy it again."
