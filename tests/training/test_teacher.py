@@ -11,7 +11,7 @@ from lwrefinenet import weights
 from lwrefinenet.errors import RecipeError
 from lwrefinenet.labels import LabelSet, voc_palette
 from lwrefinenet.models.zoo import create_model
-from lwrefinenet.training.teacher import Teacher, divergence
+from lwrefinenet.training.teacher import Teacher, channel_divergence, divergence
 from tests.tiny import TINY_META, build_tiny
 
 IMAGES = torch.randint(0, 255, (2, 3, 64, 80), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
@@ -37,6 +37,30 @@ def test_equal_opinions_have_no_distance_and_sizes_are_brought_together():
     assert divergence(logits, logits + 5, 1.0).item() == pytest.approx(0, abs=1e-6)
     flat = cell(1.0, 2.0, 3.0)
     assert divergence(flat.expand(1, 3, 5, 7), flat.expand(1, 3, 4, 4), 1.0).item() == pytest.approx(0, abs=1e-6)
+
+
+def two_cells(first, second):
+    """One picture of 2x1 cells with two classes, by how likely the first class is in each."""
+    return torch.tensor([[[first], [second]], [[1 - first], [1 - second]]]).log()[None]
+
+
+def test_where_a_class_is_counts_by_class_worked_out_by_hand():
+    # Of itself the first class is expected to have 3/4 and 1/4 in the two cells, the second 1/3 and 2/3; learnt: halves.
+    found = channel_divergence(two_cells(0.5, 0.5), two_cells(0.6, 0.2), temperature=1.0)
+    first = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    second = 1 / 3 * math.log(2 / 3) + 2 / 3 * math.log(4 / 3)  # 0.4 and 0.8
+    assert found.item() == pytest.approx((first + second) / 2)
+
+
+def test_a_class_of_few_cells_counts_as_much_as_one_of_many_where_each_is_looked_for():
+    rare = torch.full((1, 2, 8, 8), 0.0)
+    rare[:, 1] = -4
+    rare[:, 1, 0, 0] = 4
+    missed = rare.clone()
+    missed[:, 1, 0, 0] = -4
+    by_cell, by_class = (distance(missed, rare, 1.0).item() for distance in (divergence, channel_divergence))
+    assert by_class > 10 * by_cell
+    assert channel_divergence(rare + torch.randn(1, 1, 8, 8), rare, 1.0).item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.fixture
@@ -72,6 +96,16 @@ def test_a_network_is_at_no_distance_from_itself_and_a_gradient_leads_others_the
     assert after < before
     assert before.item() == pytest.approx(2 * divergence(logits, own, 1.0).item(), rel=1e-4)
     assert not any(parameter.requires_grad for parameter in teacher.opinions[0].network.parameters())
+
+
+def test_both_distances_are_weighted_and_added(teacher_file):
+    own = build_tiny()(TINY_META.preprocess(IMAGES)).detach()
+    logits = own.flip(3)
+    alone = teacher_of(teacher_file, temperature=2.0).distance(logits, IMAGES).item()
+    found = teacher_of(teacher_file, temperature=2.0, channel_weight=3.0).distance(logits, IMAGES).item()
+    by_class = channel_divergence(logits, own, 2.0).item()
+    assert by_class > 1e-3
+    assert found == pytest.approx(alone + 3 * by_class, rel=1e-4)
 
 
 def test_under_autocast_a_teacher_computes_in_that_type_throughout(teacher_file):

@@ -158,6 +158,10 @@ class Recipe:
         None,
     )
     teacher_weight: float = _about("of the distance to the teacher's opinion", 1.0)
+    teacher_channel_weight: float = _about(
+        "of the distance to the teacher's opinion of where each class is, in which every class of a picture counts alike",
+        0.0,
+    )
     teacher_temperature: float = _about(
         "divides both opinions' logits: the higher, the more unlikely classes count", 1.0
     )
@@ -212,7 +216,7 @@ class Recipe:
             *("weight_decay", "momentum", "warmup_steps", "poly_power", "clip_grad_norm", "workers", "late_epochs"),
             "decay_epochs",
             *("short_side", "early_stopping", "dice_weight", "lovasz_weight", "auxiliary_weight"),
-            *("teacher_weight", "depth_weight", "normals_weight"),
+            *("teacher_weight", "teacher_channel_weight", "depth_weight", "normals_weight"),
         ):
             self._require(name, getattr(self, name) >= 0, "0 or more")
         self._require("rotation", 0 <= self.rotation <= 180, "0 to 180 degrees")
@@ -231,6 +235,9 @@ class Recipe:
         )
         self._require("adjust_logits", not self.adjust_logits or bool(self.val_split), "false where val_split is empty")
         self._require("early_stopping", not self.early_stopping or bool(self.val_split), "0 where val_split is empty")
+        self._require(
+            "teacher_channel_weight", not self.teacher_channel_weight or bool(self.teachers), "0 without a teacher"
+        )
 
     def _check_sizes(self) -> None:
         for name in ("crop_size", "late_crop_size"):

@@ -99,6 +99,7 @@ def build_teacher(recipe: Recipe, meta: WeightsMeta, device: torch.device) -> Te
         recipe.teachers,
         meta.labels,
         weight=recipe.teacher_weight,
+        channel_weight=recipe.teacher_channel_weight,
         temperature=recipe.teacher_temperature,
         device=device,
         resized=recipe.crops_at_input_scale,

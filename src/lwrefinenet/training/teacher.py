@@ -17,9 +17,11 @@ class Teacher:
 
     Of several, the mean of what they hold likely is learnt.
     names: each as `weights.load`.  labels: of the learner; RecipeError where a teacher's classes are others.
-    weight: of the distance in the loss.  temperature: divides the logits of all.
+    weight: of the distance in the loss, of what each cell shows.  channel_weight: of that of where each class is.
+    temperature: divides the logits of all.
     resized: pictures come resized already (`Learner`), so that a teacher with an `input_scale` sees them at that size, too.
-    G. Hinton, O. Vinyals, J. Dean, "Distilling the knowledge in a neural network" (arXiv:1503.02531).
+    G. Hinton, O. Vinyals, J. Dean, "Distilling the knowledge in a neural network" (arXiv:1503.02531); C. Shu et al.,
+    "Channel-wise knowledge distillation for dense prediction", ICCV 2021 (arXiv:2011.13256).
     """
 
     def __init__(
@@ -30,10 +32,11 @@ class Teacher:
         weight: float,
         temperature: float,
         device: torch.device,
+        channel_weight: float = 0.0,
         resized: bool = False,
     ) -> None:
         self.opinions = [_Opinion(name, labels, device, resized=resized) for name in names]
-        self.weight, self.temperature = weight, temperature
+        self.weight, self.channel_weight, self.temperature = weight, channel_weight, temperature
 
     def distance(self, logits: Tensor, images: Tensor) -> Tensor:
         """How far the learner's opinion is from the teachers', weighted: a scalar.
@@ -42,7 +45,10 @@ class Teacher:
         """
         first, *others = (opinion(images) for opinion in self.opinions)
         expected = self._mean([first, *others], logits) if others else first
-        return self.weight * divergence(logits, expected, self.temperature)
+        distance = self.weight * divergence(logits, expected, self.temperature)
+        if self.channel_weight:
+            distance = distance + self.channel_weight * channel_divergence(logits, expected, self.temperature)
+        return distance
 
     def _mean(self, opinions: Sequence[Tensor], logits: Tensor) -> Tensor:
         """Logits of the size of `logits`, which at the temperature give the mean of what several hold likely."""
@@ -85,11 +91,25 @@ def divergence(logits: Tensor, expected: Tensor, temperature: float) -> Tensor:
 
     logits, expected: (N, C, h, w); brought to the size of `logits` where sizes differ.  Returns a scalar.
     """
-    expected = _resized(expected, logits)
-    known = (expected.float() / temperature).log_softmax(dim=1)
-    learnt = (logits.float() / temperature).log_softmax(dim=1)
-    cells = F.kl_div(learnt, known, reduction="none", log_target=True).sum(dim=1)
-    return temperature**2 * cells.mean()
+    learnt, known = _log_likely(logits, temperature), _log_likely(_resized(expected, logits), temperature)
+    return temperature**2 * F.kl_div(learnt, known, reduction="none", log_target=True).sum(dim=1).mean()
+
+
+def channel_divergence(logits: Tensor, expected: Tensor, temperature: float) -> Tensor:
+    """The same of where each class is: the mean over pictures and classes of the KL of its likelihood spread over the cells.
+
+    Every class of a picture counts alike, however few cells it has.  What is spread is the probability at the temperature, where
+    the paper (`Teacher`) has logits: so a number added to all classes of a cell changes nothing, and several teachers' mean is one
+    of probabilities here, too.
+    """
+    learnt, known = (
+        _log_likely(each, temperature).flatten(2).log_softmax(dim=2) for each in (logits, _resized(expected, logits))
+    )
+    return temperature**2 * F.kl_div(learnt, known, reduction="none", log_target=True).sum(dim=2).mean()
+
+
+def _log_likely(logits: Tensor, temperature: float) -> Tensor:
+    return (logits.float() / temperature).log_softmax(dim=1)
 
 
 def _resized(maps: Tensor, like: Tensor) -> Tensor:
