@@ -1,13 +1,17 @@
 """Data folders by name, and expressions over them."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lwrefinenet.data.layouts import READERS, open_dataset
 from lwrefinenet.data.stages import open_stage, parse_data_arguments
 from lwrefinenet.errors import DataError, UsageError
-from tests.pictures import write_list, write_mask, write_picture
+from lwrefinenet.training.recipe import Recipe
+from lwrefinenet.training.run_data import open_data
+from tests.pictures import write_array, write_list, write_mask, write_picture
 from tests.shapes import write_shapes
 
 
@@ -72,6 +76,30 @@ def test_a_folder_without_name_serves_every_reader_that_is_named(tmp_path):
     write_voc(tmp_path / "VOCdevkit" / "VOC2012", train="2007_000032", val="2007_000033")
     stage = open_stage("voc:train+voc:val", {"": tmp_path}, "train")
     assert [stage.sample(index).image.stem for index in range(2)] == ["2007_000032", "2007_000033"]
+
+
+def write_nyu(root):
+    for split in ("train", "test"):
+        write_list(root / f"{split}.txt", split)
+        write_picture(root / "images" / f"{split}.jpg", size=(480, 640))
+        write_array(root / "labels" / f"{split}.png", np.full((480, 640), 39, np.uint8))
+    return root
+
+
+@pytest.mark.parametrize("named", ["", "nyudv2"])
+def test_a_run_on_the_published_crop_learns_from_it_and_validates_on_it(tmp_path, named):
+    roots = {named: write_nyu(tmp_path)}
+    recipe = Recipe(model="rf_lw_mobilenetv2", epochs=1, batch_size=1, val_split="test", published_crop=True)
+    data = open_data(recipe, roots)
+    assert [part[0][0].shape for part in (*data.parts, *data.validation.parts)] == [(468, 625, 3)] * 2
+    whole = open_data(replace(recipe, published_crop=False), roots)
+    assert whole.parts[0][0][0].shape == (480, 640, 3)
+
+
+def test_other_data_has_no_published_crop(tmp_path):
+    write_voc(tmp_path, train="2007_000032", val="2007_000033")
+    with pytest.raises(UsageError, match="the published crop belongs to NYU Depth v2, which this folder is not"):
+        open_stage("", {"": tmp_path}, "train", published_crop=True)
 
 
 def test_train_noval_finds_voc_in_the_folder_of_that_name(tmp_path):

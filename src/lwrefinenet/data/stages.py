@@ -35,12 +35,14 @@ def parse_data_arguments(arguments: Sequence[str]) -> dict[str, Path]:
     return roots
 
 
-def open_stage(expression: str, roots: Mapping[str, Path], default_split: str | None) -> LabelledPictures:
+def open_stage(
+    expression: str, roots: Mapping[str, Path], default_split: str | None, *, published_crop: bool = False
+) -> LabelledPictures:
     """The data of one stage, as `parse_data_arguments` names the folders.
 
     expression: `coco`, `sbd:train_noval+voc:train`: names joined by `+` become one set; an empty one takes the only folder
     that there is.  A folder without a name is read by every reader that the expression names.
-    default_split: where a name has no `:split`; None takes the one that scores are stated on.
+    default_split: where a name has no `:split`; None takes the one that scores are stated on.  published_crop: as `open_dataset`.
     UsageError for a name without a folder; DataError for data that cannot be read or sets whose classes differ.
     """
     if not expression:
@@ -48,11 +50,14 @@ def open_stage(expression: str, roots: Mapping[str, Path], default_split: str | 
             raise UsageError(f"{len(roots)} data folders ({', '.join(roots)}), and no word on which of them to take.")
         expression = next(iter(roots))
         if expression == UNNAMED:
-            return open_dataset(roots[UNNAMED], default_split)
-    return concatenated([_open(part.strip(), roots, default_split) for part in expression.split("+")])
+            return open_dataset(roots[UNNAMED], default_split, published_crop=published_crop)
+    parts = expression.split("+")
+    return concatenated([_open(part.strip(), roots, default_split, published_crop=published_crop) for part in parts])
 
 
-def _open(part: str, roots: Mapping[str, Path], default_split: str | None) -> SegmentationDataset:
+def _open(
+    part: str, roots: Mapping[str, Path], default_split: str | None, *, published_crop: bool
+) -> SegmentationDataset:
     match = _PART.fullmatch(part)
     if match is None:
         raise UsageError(f"{part!r}: expected a data set NAME or NAME:SPLIT, several of them joined by +.")
@@ -65,4 +70,4 @@ def _open(part: str, roots: Mapping[str, Path], default_split: str | None) -> Se
     else:
         known = ", ".join(key for key in roots if key != UNNAMED) or "none"
         raise UsageError(f"{part!r}: no data folder has this name (named are: {known}); give it as --data {name}=DIR.")
-    return open_dataset(root, split, name=reader, voc_root=roots.get("voc"))
+    return open_dataset(root, split, name=reader, published_crop=published_crop, voc_root=roots.get("voc"))

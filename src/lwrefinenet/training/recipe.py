@@ -61,6 +61,10 @@ class Recipe:
     train_split: str = _about("split to learn from", "train")
     val_split: str = _about("split to validate on and to choose the best weights by; empty: none", "val")
     val_data: str = _about("which of several --data to validate on; empty: the last of them", "")
+    published_crop: bool = _about(
+        "NYU Depth v2: learn from and validate on the 625x468 part of its pictures, without their white border, as published",
+        False,
+    )
     stage_data: tuple[str, ...] | None = _about(
         'what each stage learns from, by the names of --data: ["sbd:train_noval", "voc"]; "+" joins sets, ":" names a split',
         None,

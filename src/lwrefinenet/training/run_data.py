@@ -142,7 +142,7 @@ def balanced_classes(census: Census, power: float) -> Tensor:
 
 
 def _opened(recipe: Recipe, roots: Mapping[str, Path], expression: str, split: str) -> LabelledPictures:
-    pictures = open_stage(expression, roots, split)
+    pictures = open_stage(expression, roots, split, published_crop=recipe.published_crop)
     return deriving_normals(pictures) if recipe.normals_from_depth else pictures
 
 

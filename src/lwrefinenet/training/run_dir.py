@@ -22,7 +22,7 @@ FREE_TO_CHANGE = ("workers", "cache", "device_batch", "checkpoint_minutes", "tra
 # As they are where a recipe does not name them, they change nothing: runs from before they came can go on.
 CAME_LATER = (
     *("decay_epochs", "crops_at_input_scale", "blur", "drop_path", "balanced_crops", "adjust_logits"),
-    *("class_mix", "cut_mix", "rotation", "depth_loss", "size_multiple", "teacher_channel_weight"),
+    *("class_mix", "cut_mix", "rotation", "depth_loss", "size_multiple", "teacher_channel_weight", "published_crop"),
 )
 
 
