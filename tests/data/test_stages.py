@@ -98,9 +98,7 @@ def test_a_run_on_the_published_crop_learns_from_it_and_validates_on_it(tmp_path
 
 def test_other_data_has_no_published_crop(tmp_path):
     write_voc(tmp_path, train="2007_000032", val="2007_000033")
-    with pytest.raises(
-        UsageError, match="the published crop belongs to NYU Depth v2 .*, which this folder is not; leave it out"
-    ):
+    with pytest.raises(UsageError, match="NYU Depth v2 as images/.* this folder is not; leave published_crop .* out"):
         open_stage("", {"": tmp_path}, "train", published_crop=True)
 
 

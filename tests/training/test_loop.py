@@ -639,6 +639,9 @@ def test_a_teacher_is_learnt_from_and_named_among_the_sources(shapes, tmp_path):
     run(shapes, tmp_path / "alone", recipe(epochs=1), alone)
     assert listener.losses[0] > alone.losses[0] + 0.01  # the same first batch, and a distance on top of its loss
     assert [source.origin for source in meta.sources if source.role == "teacher"] == [str(first.best)]
+    by_class = Quiet()
+    run(shapes, tmp_path / "by class", replace(taught, teacher_weight=0.0, teacher_channel_weight=5.0), by_class)
+    assert by_class.losses[0] > alone.losses[0] + 0.01
     other = run(shapes, tmp_path / "other", recipe(epochs=1, seed=5))
     both = recipe(epochs=1, teacher=(str(first.best), str(other.best)), teacher_weight=5.0)
     meta = weights.read_meta(run(shapes, tmp_path / "by both", both).best)

@@ -46,13 +46,15 @@ def two_cells(first, second):
 
 def test_where_a_class_is_counts_by_class_worked_out_by_hand():
     # Of itself the first class is expected to have 3/4 and 1/4 in the two cells, the second 1/3 and 2/3; learnt: halves.
-    found = channel_divergence(two_cells(0.5, 0.5), two_cells(0.6, 0.2), temperature=1.0)
+    learnt, expected = two_cells(0.5, 0.5), two_cells(0.6, 0.2)
     first = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
     second = 1 / 3 * math.log(2 / 3) + 2 / 3 * math.log(4 / 3)  # 0.4 and 0.8
-    assert found.item() == pytest.approx((first + second) / 2)
+    by_hand = (0.6 * first + 0.8 * second) / 1.4  # by the most that is expected of each in a cell
+    assert channel_divergence(learnt, expected, temperature=1.0).item() == pytest.approx(by_hand)
+    assert channel_divergence(2 * learnt, 2 * expected, temperature=2.0).item() == pytest.approx(4 * by_hand)
 
 
-def test_a_class_of_few_cells_counts_as_much_as_one_of_many_where_each_is_looked_for():
+def test_a_missed_class_of_one_cell_counts_for_more_where_it_is_looked_for_than_cell_by_cell():
     rare = torch.full((1, 2, 8, 8), 0.0)
     rare[:, 1] = -4
     rare[:, 1, 0, 0] = 4

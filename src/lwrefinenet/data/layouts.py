@@ -121,8 +121,8 @@ def open_pictures(
     if published_crop:
         if "published_crop" not in reader.options:
             raise UsageError(
-                f"{root}: the published crop belongs to NYU Depth v2 (images/, labels/, train.txt), which this folder is not; "
-                "leave it out."
+                f"{root}: the published crop can be cut from NYU Depth v2 as images/, labels/, train.txt and test.txt alone, which "
+                "this folder is not; leave published_crop (--published-crop) out."
             )
         options["published_crop"] = True
     if voc_root is not None and "voc_root" in reader.options:

@@ -163,7 +163,7 @@ class Recipe:
     )
     teacher_weight: float = _about("of the distance to the teacher's opinion", 1.0)
     teacher_channel_weight: float = _about(
-        "of the distance to the teacher's opinion of where each class is, in which every class of a picture counts alike",
+        "of the distance to the teacher's opinion of where each class is, in which the classes of a picture count nearly alike",
         0.0,
     )
     teacher_temperature: float = _about(

@@ -96,16 +96,17 @@ def divergence(logits: Tensor, expected: Tensor, temperature: float) -> Tensor:
 
 
 def channel_divergence(logits: Tensor, expected: Tensor, temperature: float) -> Tensor:
-    """The same of where each class is: the mean over pictures and classes of the KL of its likelihood spread over the cells.
+    """The same of where each class is: the KL of how its likelihood is spread over the cells, a mean over classes and pictures.
 
-    Every class of a picture counts alike, however few cells it has.  What is spread is the probability at the temperature, where
-    the paper (`Teacher`) has logits: so a number added to all classes of a cell changes nothing, and several teachers' mean is one
-    of probabilities here, too.
+    A class counts by the most that is expected of it in a cell, so that those of a picture count nearly alike, however few cells
+    they have.  The paper (`Teacher`) counts all alike, also those that a picture lacks, most of 40.  And what is spread is
+    the probability at the temperature, where the paper has logits: so a number added to all classes of a cell changes nothing, and
+    several teachers' mean is one of probabilities here, too.
     """
-    learnt, known = (
-        _log_likely(each, temperature).flatten(2).log_softmax(dim=2) for each in (logits, _resized(expected, logits))
-    )
-    return temperature**2 * F.kl_div(learnt, known, reduction="none", log_target=True).sum(dim=2).mean()
+    learnt, known = (_log_likely(each, temperature).flatten(2) for each in (logits, _resized(expected, logits)))
+    seen = known.amax(dim=2).exp()  # (N, C)
+    apart = F.kl_div(learnt.log_softmax(dim=2), known.log_softmax(dim=2), reduction="none", log_target=True).sum(dim=2)
+    return temperature**2 * ((seen * apart).sum(dim=1) / seen.sum(dim=1)).mean()
 
 
 def _log_likely(logits: Tensor, temperature: float) -> Tensor:
