@@ -99,9 +99,10 @@ def channel_divergence(logits: Tensor, expected: Tensor, temperature: float) -> 
     """The same of where each class is: the KL of how its likelihood is spread over the cells, a mean over classes and pictures.
 
     A class counts by the most that is expected of it in a cell, so that those of a picture count nearly alike, however few cells
-    they have.  The paper (`Teacher`) counts all alike, also those that a picture lacks, most of 40.  And what is spread is
-    the probability at the temperature, where the paper has logits: so a number added to all classes of a cell changes nothing, and
-    several teachers' mean is one of probabilities here, too.
+    they have.  The paper (`Teacher`) counts all alike, also those that a picture lacks, which of many classes are most.  And what
+    is spread is the probability at the temperature, where the paper has logits: so a number added to all classes of a cell changes
+    nothing, and several teachers' mean is one of probabilities here, too.
+    logits, expected: (N, C, h, w), as `divergence` takes them.  Returns a scalar.
     """
     learnt, known = (_log_likely(each, temperature).flatten(2) for each in (logits, _resized(expected, logits)))
     seen = known.amax(dim=2).exp()  # (N, C)
