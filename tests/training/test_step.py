@@ -11,6 +11,7 @@ import torch
 
 from lwrefinenet.device import ran_out_of_memory
 from lwrefinenet.errors import RunError
+from lwrefinenet.provenance import computer
 from lwrefinenet.training import step as step_module
 from lwrefinenet.training.depthwise import FastDepthwiseGradients
 from lwrefinenet.training.learner import Learner
@@ -199,6 +200,12 @@ def test_processes_alone_exchange_nothing():
     assert processes.gather("a") == ["a"]
     assert processes.sum(torch.tensor(3.0)).item() == 3.0
     assert "RANK" not in os.environ
+
+
+def test_a_log_counts_the_processes_that_computed():
+    one, two = (Processes(SimpleNamespace(num_processes=count), torch.device("cpu")) for count in (1, 2))
+    assert one.computers == computer(torch.device("cpu"))
+    assert two.computers == f"2 x {one.computers}"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from torch import Tensor
 from lwrefinenet import weights
 from lwrefinenet.adjust import adjust_weights
 from lwrefinenet.meta import WeightsMeta
-from lwrefinenet.provenance import computer
 from lwrefinenet.training.batches import Batch, batches
 from lwrefinenet.training.finite import no_number, require_finite
 from lwrefinenet.training.interruption import StopRequest
@@ -202,7 +201,7 @@ class Training:
                 loss=state.epoch_loss / steps,
                 seconds=state.epoch_seconds,
                 waiting=state.epoch_waiting,
-                device=computer(self.processes.device),
+                device=self.processes.computers,
             )
         state.next_epoch()
         state.finished = state.epoch == recipe.epochs

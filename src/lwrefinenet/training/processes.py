@@ -28,6 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from lwrefinenet.errors import RecipeError, RunError
+from lwrefinenet.provenance import computer
 
 T = TypeVar("T")
 
@@ -68,6 +69,12 @@ class Processes:
     @property
     def count(self) -> int:
         return int(self.accelerator.num_processes)
+
+    @property
+    def computers(self) -> str:
+        """What computes in all of them, by its name."""
+        each = computer(self.device)
+        return each if self.count == 1 else f"{self.count} x {each}"
 
     @property
     def number(self) -> int:

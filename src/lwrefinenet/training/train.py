@@ -10,7 +10,6 @@ from torch import Tensor
 
 from lwrefinenet.errors import UsageError
 from lwrefinenet.logit_adjustment import require_enough
-from lwrefinenet.provenance import computer
 from lwrefinenet.training.allocator import keep_freed_memory
 from lwrefinenet.training.batches import dead_workers_named
 from lwrefinenet.training.checkpoints import Checkpoints
@@ -84,7 +83,7 @@ def train(
         if resume:
             training.saves.restore()
             if training.pace is not None and processes.is_main:
-                training.pace.remember(run.epoch_seconds(computer(processes.device)))
+                training.pace.remember(run.epoch_seconds(processes.computers))
         training.go()
     if run.best.exists():
         listener.say(f"Best weights so far: {run.best}. Use them: lwrefinenet predict PICTURE --weights {run.best}")
