@@ -51,7 +51,7 @@ SHIPPED: dict[str, ShippedWeights] = {
     "rf_lw_efficientnet_lite2.nyu": ShippedWeights(
         sha256="e6f0742f9fc4a511425fd780680732913cb4eb2cc3ec4a3e77257ed0d4a207f1"
     ),
-    "rf_lw_mobilenetv2.nyu": ShippedWeights(sha256="23f7e1b3194cf1c419a07b2025e49bc82f89a9501dbbc15182c8b06764bdf386"),
+    "rf_lw_mobilenetv2.nyu": ShippedWeights(sha256="d200e24aba215e65bf131ea5dc3e215c265d137c5db090a2ff65c4fbfe9a0ff0"),
 }
 DEFAULT_WEIGHTS = "rf_lw_efficientnet_lite0.camvid"
 
