@@ -51,7 +51,7 @@ SHIPPED: dict[str, ShippedWeights] = {
     "rf_lw_efficientnet_lite2.nyu": ShippedWeights(
         sha256="e6f0742f9fc4a511425fd780680732913cb4eb2cc3ec4a3e77257ed0d4a207f1"
     ),
-    "rf_lw_mobilenetv2.nyu": ShippedWeights(sha256="d200e24aba215e65bf131ea5dc3e215c265d137c5db090a2ff65c4fbfe9a0ff0"),
+    "rf_lw_mobilenetv2.nyu": ShippedWeights(sha256="0fdc7c7433809b324fb83a360db33bee721ccc05a697278ea01f7ecc0083fc8d"),
 }
 DEFAULT_WEIGHTS = "rf_lw_efficientnet_lite0.camvid"
 
