@@ -51,7 +51,7 @@ SHIPPED: dict[str, ShippedWeights] = {
     "rf_lw_efficientnet_lite2.nyu": ShippedWeights(
         sha256="e6f0742f9fc4a511425fd780680732913cb4eb2cc3ec4a3e77257ed0d4a207f1"
     ),
-    "rf_lw_mobilenetv2.nyu": ShippedWeights(sha256="0fdc7c7433809b324fb83a360db33bee721ccc05a697278ea01f7ecc0083fc8d"),
+    "rf_lw_mobilenetv2.nyu": ShippedWeights(sha256="6b144742352eb240c13865b2991ff5462b06f7d63b9be5d7311912718ec3ab3d"),
 }
 DEFAULT_WEIGHTS = "rf_lw_efficientnet_lite0.camvid"
 
