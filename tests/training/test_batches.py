@@ -103,11 +103,27 @@ def test_mixed_crops_hold_two_pictures_and_depend_on_seed_epoch_and_place_alone(
     whole = list(stream(mixed, range(2), **settings))
     assert same(whole[1:], list(stream(mixed, range(2), first_step=1, **settings)))
     assert not same(whole, list(stream(plain, range(2), **settings)))
-    image, targets, _ = mixed[0, 3]
-    alone, targets_alone, _ = plain[0, 3]
+    image, targets, *_ = mixed[0, 3]
+    alone, targets_alone, *_ = plain[0, 3]
     kept = (image == alone).all(dim=0)
     assert 0.02 < kept.float().mean() < 0.98
     assert torch.equal(targets["segmentation"][kept], targets_alone["segmentation"][kept])
+
+
+def test_what_is_hidden_depends_on_seed_epoch_and_place_alone_and_leaves_the_pictures_as_they_are(dataset):
+    large = replace(TRANSFORM, crop_size=(256, 320))
+    plain = AugmentedSamples(dataset, large, seed=0)
+    hiding = replace(plain, hiding=0.8)
+    settings = {"batch_size": 2, "workers": 0}
+    whole, shown = (list(stream(samples, range(2), **settings)) for samples in (hiding, plain))
+    assert same(whole, shown)
+    assert all(batch.hidden is None for batch in shown)
+    hidden = torch.stack([batch.hidden for batch in whole])
+    assert hidden.shape[1:] == (2, 4, 5)
+    assert 0.2 < hidden.float().mean() < 0.6
+    later = [batch.hidden for batch in stream(hiding, range(2), first_step=1, **settings)]
+    assert torch.equal(hidden[1:], torch.stack(later))
+    assert not torch.equal(hidden[0], hidden[3])  # the same step of another epoch
 
 
 def signal_to_the_workers(dataset, number):
@@ -156,5 +172,5 @@ def test_loading_pictures_leaves_the_generator_of_a_gpu_alone(dataset, monkeypat
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
     samples = AugmentedSamples(dataset, TRANSFORM, seed=0)
     before = torch.get_rng_state()
-    image, _, _ = samples[0, 1]
+    image = samples[0, 1][0]
     assert torch.equal(samples[0, 1][0], image) and torch.equal(torch.get_rng_state(), before) and not seeded

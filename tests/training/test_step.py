@@ -66,6 +66,43 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch(tiny_model):
     assert torch.allclose(parameters(learner), parameters(other), atol=1e-6)
 
 
+class Witness:
+    """A teacher that keeps what it is shown and asks for nothing."""
+
+    def __init__(self):
+        self.shown = []
+
+    def distance(self, logits, images):
+        self.shown.append(images.clone())
+        return 0 * logits.sum()
+
+
+def test_the_learner_does_not_see_what_is_hidden_and_its_teacher_does(tiny_model):
+    seen = []
+
+    class Watched(torch.nn.Module):
+        def __init__(self, learner):
+            super().__init__()
+            self.learner = learner
+
+        def forward(self, images):
+            seen.append(images.detach().clone())
+            return self.learner(images)
+
+    hidden = torch.tensor([True, False, False, True])[:, None, None]
+    step, learner = step_of(tiny_model, 3, wrap=Watched)
+    step.teacher = Witness()
+    step(IMAGES, TARGETS, hidden)
+    assert [len(images) for images in seen] == [3, 1]  # hidden goes by parts, as pictures do
+    assert torch.equal(torch.cat(step.teacher.shown), IMAGES)
+    seen = torch.cat(seen)
+    assert not seen[[0, 3]].any()
+    assert torch.equal(seen[[1, 2]], IMAGES[[1, 2]].float() / 255)
+    unhidden, other = step_of(tiny_model, 3)
+    unhidden(IMAGES, TARGETS)
+    assert not torch.equal(parameters(learner), parameters(other))  # what is hidden is still asked for
+
+
 def test_cudnn_may_time_its_ways_for_all_of_a_step(tiny_model, monkeypatch):
     during = []
 

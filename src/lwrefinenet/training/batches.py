@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lwrefinenet.data.dataset import LabelledPictures
+from lwrefinenet.data.hiding import hidden_patches
 from lwrefinenet.data.mixing import Crop, Mixing, laid_over
 from lwrefinenet.data.transforms import TrainTransform
 from lwrefinenet.errors import DataError, LwRefineNetError, RunError
@@ -22,20 +23,23 @@ class Batch:
     """images: (N, 3, H, W) uint8 RGB.  indices: of the pictures in the data set.
 
     targets: by task, as `TrainTransform.of` gives them, N of each.
+    hidden: what of the images the learner does not see, as `without_hidden` takes it; None: it sees all.
     """
 
     images: Tensor
     targets: dict[str, Tensor]
     indices: list[int]
+    hidden: Tensor | None = None
 
 
 @dataclass(frozen=True)
-class AugmentedSamples(Dataset[tuple[Tensor, dict[str, Tensor], int]]):
+class AugmentedSamples(Dataset[tuple[Tensor, dict[str, Tensor], Tensor, int]]):
     """Pictures augmented by random numbers that are seeded for each picture and epoch alone.
 
     tasks: what is learnt beside the masks; where a picture lacks a label, all of it is unknown.
     late: the transform from epoch `late_from` on, where there is another one.
     mixing: how often a part of another picture is laid over one.
+    hiding: up to which share of a crop is hidden from the learner (`hidden_patches`).
     """
 
     pictures: LabelledPictures
@@ -45,8 +49,9 @@ class AugmentedSamples(Dataset[tuple[Tensor, dict[str, Tensor], int]]):
     late_from: int = 0
     tasks: tuple[str, ...] = ()
     mixing: Mixing = field(default_factory=Mixing)
+    hiding: float = 0.0
 
-    def __getitem__(self, place: Place) -> tuple[Tensor, dict[str, Tensor], int]:
+    def __getitem__(self, place: Place) -> tuple[Tensor, dict[str, Tensor], Tensor, int]:
         epoch, index = place
         transform = self.transform if self.late is None or epoch < self.late_from else self.late
         with torch.random.fork_rng(devices=[]):
@@ -55,7 +60,8 @@ class AugmentedSamples(Dataset[tuple[Tensor, dict[str, Tensor], int]]):
             if (part := self.mixing.draw()) is not None:
                 other = self._crop(int(torch.randint(len(self.pictures), ()).item()), transform)
                 crop = laid_over(crop, other, part(other[1]["segmentation"], transform.ignore_index))
-        return *crop, index
+            hidden = hidden_patches(transform.crop_size, self.hiding)
+        return *crop, hidden, index
 
     def _crop(self, index: int, transform: TrainTransform) -> Crop:
         image, targets = transform.of(self.pictures.labelled(index, self.tasks))
@@ -98,8 +104,8 @@ def batches(
         pin_memory=pin_memory,
     )
     try:
-        for images, targets, indices in loader:
-            yield Batch(images, targets, indices.tolist())
+        for images, targets, hidden, indices in loader:
+            yield Batch(images, targets, indices.tolist(), hidden if samples.hiding else None)
     except (ConnectionError, EOFError, FileNotFoundError) as error:
         if not workers or "Original Traceback" in str(error):
             raise

@@ -147,8 +147,7 @@ class Training:
     def _learn(self, batch: Batch) -> None:
         """One optimiser step, and everything that moves with it."""
         begun = time.monotonic()
-        images, targets = self._on_device(batch)
-        value = self.step(images, targets)
+        value = self.step(*self._on_device(batch))
         if not math.isfinite(value):
             raise no_number(value, self.state, self._names(batch))
         rates = self.state.schedule.get_last_lr()
@@ -163,10 +162,11 @@ class Training:
         self.listener.stepped(report)
         self.trackers.step(report)
 
-    def _on_device(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def _on_device(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         device = self.processes.device
         images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
-        return images, {task: values.to(device, non_blocking=True) for task, values in batch.targets.items()}
+        targets = {task: values.to(device, non_blocking=True) for task, values in batch.targets.items()}
+        return images, targets, None if batch.hidden is None else batch.hidden.to(device, non_blocking=True)
 
     def _pause(self) -> bool:
         """Save when it is time or someone wants to stop; whether to stop. All processes decide alike."""

@@ -102,6 +102,11 @@ class Recipe:
         "chance that half of the classes of another picture's crop are laid over a crop (ClassMix)", 0.0
     )
     cut_mix: float = _about("chance that a rectangle of another picture's crop is laid over a crop (CutMix)", 0.0)
+    hidden_patches: float = _about(
+        "largest share of a crop's patches of 64x64 pixels that the learner does not see, though its teachers do; each crop draws "
+        "its own, from 0 to that (masked image consistency)",
+        0.0,
+    )
 
     batch_size: int = _about("pictures per optimiser step, all devices together", 8)
     device_batch: int | None = _about(
@@ -206,6 +211,7 @@ class Recipe:
             "balanced_crops",
             "class_mix",
             "cut_mix",
+            "hidden_patches",
             "drop_path",
             "ema_decay",
             "class_weight_power",

@@ -118,7 +118,8 @@ def samples_of(stage: Stage, recipe: Recipe, meta: WeightsMeta) -> AugmentedSamp
         )
     late_from = recipe.epochs - recipe.late_epochs
     mixing = Mixing(recipe.class_mix, recipe.cut_mix)
-    return AugmentedSamples(stage.pictures, first, recipe.seed, late, late_from, beside_masks(meta.tasks), mixing)
+    tasks = beside_masks(meta.tasks)
+    return AugmentedSamples(stage.pictures, first, recipe.seed, late, late_from, tasks, mixing, recipe.hidden_patches)
 
 
 def beside_masks(tasks: Sequence[str]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lwrefinenet.data.hiding import without_hidden
 from lwrefinenet.device import ran_out_of_memory, timed_convolutions
 from lwrefinenet.errors import RunError
 from lwrefinenet.training.depthwise import fast_depthwise_gradients
@@ -45,15 +46,16 @@ class OptimizerStep:
         if self.frozen:
             freeze_batch_norm(self.learner)
 
-    def __call__(self, images: Tensor, targets: Mapping[str, Tensor]) -> float:
+    def __call__(self, images: Tensor, targets: Mapping[str, Tensor], hidden: Tensor | None = None) -> float:
         """Learn from this process's share of a batch, (N, 3, H, W) uint8 and its targets.  Returns the loss of the whole batch.
 
+        hidden: what of the images the learner does not see, and a teacher does, as `without_hidden` takes it.
         A loss that is no finite number is returned without an update.  RunError where not even one picture fits.
         """
         while True:
             try:
                 with timed_convolutions(images.device):
-                    value = self._gradients(images, targets)
+                    value = self._gradients(images, targets, hidden)
             except RuntimeError as error:
                 if not ran_out_of_memory(error):
                     raise
@@ -67,33 +69,42 @@ class OptimizerStep:
             self.optimizer.step()
         return value
 
-    def _gradients(self, images: Tensor, targets: Mapping[str, Tensor]) -> float:
+    def _gradients(self, images: Tensor, targets: Mapping[str, Tensor], hidden: Tensor | None) -> float:
         """Each part counts, in each task, by its known pixels among those of the whole batch, on all devices."""
         self.optimizer.zero_grad(set_to_none=True)
         whole = self.processes.sum(self.loss.counts(targets)).clamp_min(1e-6)
         pictures = float(self.processes.sum(torch.tensor(float(len(images)), device=images.device)))
         total = torch.zeros((), device=images.device)
-        parts = list(self._parts(images, targets))
-        for number, (some_images, some_targets) in enumerate(parts):
-            shares = self.loss.counts(some_targets) / whole, len(some_images) / pictures
+        parts = list(self._parts(images, targets, hidden))
+        for number, part in enumerate(parts):
+            shares = self.loss.counts(part[1]) / whole, len(part[0]) / pictures
             if number < len(parts) - 1:
                 with self.processes.without_exchange(self.learner):
-                    total += self._backward(some_images, some_targets, *shares)
+                    total += self._backward(*part, *shares)
             else:
-                total += self._backward(some_images, some_targets, *shares)
+                total += self._backward(*part, *shares)
         return float(self.processes.sum(total))
 
-    def _parts(self, images: Tensor, targets: Mapping[str, Tensor]) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    def _parts(
+        self, images: Tensor, targets: Mapping[str, Tensor], hidden: Tensor | None
+    ) -> Iterator[tuple[Tensor, dict[str, Tensor], Tensor | None]]:
         for start in range(0, len(images), self.device_batch):
             part = slice(start, start + self.device_batch)
-            yield images[part], {task: values[part] for task, values in targets.items()}
+            some_targets = {task: values[part] for task, values in targets.items()}
+            yield images[part], some_targets, None if hidden is None else hidden[part]
 
     def _backward(
-        self, images: Tensor, targets: Mapping[str, Tensor], share: Tensor, share_of_pictures: float
+        self,
+        images: Tensor,
+        targets: Mapping[str, Tensor],
+        hidden: Tensor | None,
+        share: Tensor,
+        share_of_pictures: float,
     ) -> Tensor:
         """share: (tasks,) of what is known in the whole batch.  share_of_pictures: by which a teacher counts, labels or not."""
         with self.processes.accelerator.autocast(), fast_depthwise_gradients(images.device):
-            maps, log_variances = self.learner(self.prepare(images))
+            seen = self.prepare(images)
+            maps, log_variances = self.learner(seen if hidden is None else without_hidden(seen, hidden))
             taught = 0.0 if self.teacher is None else self.teacher.distance(maps["segmentation"][0], images)
         loss = (self.loss(maps, targets, log_variances) * share).sum() + taught * share_of_pictures
         self.processes.accelerator.backward(
