@@ -15,7 +15,7 @@ from lwrefinenet.tasks import stacked
 class Teacher:
     """Weights that are learnt from, as they are: they see the same crops, flipped and coloured as the learner's.
 
-    Of several, the mean of what they hold likely is learnt.
+    What is hidden from the learner (`hidden_patches`) they see.  Of several, the mean of what they hold likely is learnt.
     names: each as `weights.load`.  labels: of the learner; RecipeError where a teacher's classes are others.
     weight: of the distance in the loss, of what each cell shows.  channel_weight: of that of where each class is.
     temperature: divides the logits of all.
