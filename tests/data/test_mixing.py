@@ -29,6 +29,35 @@ def test_of_an_odd_number_of_classes_the_larger_half_comes_and_of_none_nothing()
     assert not half_of_the_classes(torch.full((3, 3), 255), 255).any()
 
 
+def test_the_class_that_a_crop_was_drawn_for_is_among_the_half_where_the_crop_holds_it():
+    wanted = [half_of_the_classes(MASK, 255, 5) for _ in range(50)]
+    assert all(inside[MASK == 5].all() for inside in wanted)
+    assert {len(MASK[inside].unique()) for inside in wanted} == {2}
+    assert set(torch.cat([MASK[inside] for inside in wanted]).unique().tolist()) == {
+        0,
+        3,
+        5,
+        7,
+    }  # the other one at random
+    missing = half_of_the_classes(MASK, 255, 9)
+    assert len(MASK[missing].unique()) == 2
+
+
+def test_other_crops_are_drawn_for_each_class_alike_often_however_few_pictures_hold_it():
+    everywhere, rare = tuple(range(10)), (7,)
+    drawn = [Mixing(class_mix=1.0, holders=(everywhere, (), rare)).draw_other(10) for _ in range(1000)]
+    assert {number for number, wanted in drawn if wanted == 0} == set(everywhere)
+    assert {number for number, wanted in drawn if wanted == 2} == {7}
+    assert sum(wanted == 2 for _, wanted in drawn) / 1000 == pytest.approx(0.5, abs=0.06)
+    assert {wanted for _, wanted in drawn} == {0, 2}
+
+
+@pytest.mark.parametrize("holders", [(), ((), ())])
+def test_without_holders_every_picture_is_as_likely_and_for_no_class(holders):
+    drawn = {Mixing(class_mix=1.0, holders=holders).draw_other(3) for _ in range(100)}
+    assert drawn == {(0, None), (1, None), (2, None)}
+
+
 def test_rectangles_have_the_proportions_of_the_crop_and_lie_anywhere_in_it():
     mask, shares, covered = torch.zeros(60, 80), [], torch.zeros(60, 80)
     for _ in range(400):

@@ -146,6 +146,16 @@ def test_a_balanced_crop_holds_its_pixel_wherever_that_is_and_however_large_the_
         assert (target == 2).sum() == 1
 
 
+def test_a_crop_holds_a_pixel_of_the_class_that_is_wanted_and_lies_anywhere_where_there_is_none():
+    mask = np.zeros((64, 64), np.uint8)
+    mask[3, 60] = 1
+    picture = Labelled(np.zeros((64, 64, 3), np.uint8), mask)
+    crop_of = transform(crop_size=(16, 16), scale_range=(1.0, 1.0), flip=0.0)
+    torch.manual_seed(0)
+    assert all((crop_of.of(picture, wanted=1)[1]["segmentation"] == 1).sum() == 1 for _ in range(50))
+    assert crop_of.of(picture, wanted=2)[1]["segmentation"].shape == (16, 16)
+
+
 def muted_picture():
     """Colours that none of the factors below carries beyond 0-255."""
     return torch.randint(60, 150, (3, 16, 24), generator=torch.Generator().manual_seed(0)).byte()

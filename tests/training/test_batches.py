@@ -7,15 +7,19 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from lwrefinenet.data.cache import kept_in_memory
 from lwrefinenet.data.folder import folder_dataset
 from lwrefinenet.data.mixing import Mixing
 from lwrefinenet.data.transforms import TrainTransform
 from lwrefinenet.errors import DataError
 from lwrefinenet.training.batches import AugmentedSamples, steps_per_epoch
 from lwrefinenet.training.batches import batches as stream
+from lwrefinenet.training.run_data import holders_of_classes
 from tests.shapes import write_shapes
 
 TRANSFORM = TrainTransform((32, 32), (0.5, 2.0), 0.5, 0.4, (0.0, 0.0, 0.0), 255)
@@ -108,6 +112,30 @@ def test_mixed_crops_hold_two_pictures_and_depend_on_seed_epoch_and_place_alone(
     kept = (image == alone).all(dim=0)
     assert 0.02 < kept.float().mean() < 0.98
     assert torch.equal(targets["segmentation"][kept], targets_alone["segmentation"][kept])
+
+
+def test_a_class_of_one_picture_is_laid_over_others_as_often_as_common_ones(dataset):
+    rare = 2  # as if only the second picture held it
+    holders = tuple((1,) if index == rare else tuple(range(7)) for index in range(len(dataset.labels)))
+    assert (dataset.labelled(1, ()).mask == rare).any()
+    plain = AugmentedSamples(dataset, replace(TRANSFORM, scale_range=(2.0, 2.0), color_jitter=0.0), seed=0)
+    mixed = replace(plain, mixing=Mixing(class_mix=1.0, holders=holders))
+    places = [(epoch, 3) for epoch in range(60)]
+    laid = [mixed[place][1]["segmentation"] != plain[place][1]["segmentation"] for place in places]
+    found = [
+        (mixed[place][1]["segmentation"][inside] == rare).any() for place, inside in zip(places, laid, strict=True)
+    ]
+    assert (
+        sum(map(bool, found)) > 60 / len(dataset.labels) / 2
+    )  # crops are a small part of a picture: by chance it is in few
+
+
+def test_the_holders_of_a_class_are_the_places_of_the_pictures_whose_masks_hold_it(tmp_path):
+    pictures = folder_dataset(write_shapes(tmp_path / "shapes", train=3), "train")
+    mask = pictures.samples[1].mask
+    Image.fromarray(np.full_like(np.array(Image.open(mask)), 2)).save(mask)
+    assert holders_of_classes(pictures) == ((0, 2), (0, 2), (0, 1, 2))
+    assert holders_of_classes(kept_in_memory(pictures)) == ((0, 2), (0, 2), (0, 1, 2))
 
 
 def test_what_is_hidden_depends_on_seed_epoch_and_place_alone_and_leaves_the_pictures_as_they_are(dataset):

@@ -544,6 +544,7 @@ def test_batch_norms_are_frozen_by_default_for_small_batches_on_trained_backbone
         {"balanced_crops": 1.0},
         {"class_mix": 1.0},
         {"cut_mix": 1.0},
+        {"class_mix": 1.0, "balanced_mix": True},
         {"hidden_patches": 1.0},
         {"rotation": 20.0},
         {"label_smoothing": 0.1},

@@ -19,6 +19,8 @@ def test_a_misspelt_key_is_refused_with_the_nearest_name():
 def test_a_crop_is_mixed_in_one_way_or_the_other():
     with pytest.raises(RecipeError, match=r"cut_mix is 0.6; expected at most 1 with class_mix \(0.5\)"):
         Recipe.from_dict({**LEAST, "class_mix": 0.5, "cut_mix": 0.6})
+    with pytest.raises(RecipeError, match=r"balanced_mix is True; expected false without class_mix or cut_mix"):
+        Recipe.from_dict({**LEAST, "balanced_mix": True})
 
 
 @pytest.mark.parametrize(

@@ -48,9 +48,10 @@ class TrainTransform:
         image, targets = self.of(Labelled(pixels, mask))
         return image, targets["segmentation"]
 
-    def of(self, labelled: Labelled) -> tuple[Tensor, dict[str, Tensor]]:
+    def of(self, labelled: Labelled, wanted: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """The picture, uint8 (3, h, w), and what is known of its pixels, by task.
 
+        wanted: a class of which the crop is to hold a pixel, where the picture has one.
         segmentation: int64 (h, w).  depth: float32 (h, w) metres, divided by the scale over the usual one: what is shown larger
         is nearer.  normals: float32 (3, h, w), their first component negated in a mirror image, and turned with the crop.  Both
         are 0 where unknown.
@@ -62,7 +63,7 @@ class TrainTransform:
         if labelled.normals is not None:
             maps["normals"] = torch.from_numpy(labelled.normals).permute(2, 0, 1)
         image = torch.from_numpy(labelled.pixels).permute(2, 0, 1)
-        image, maps = self._scale_and_crop(image, maps, self._pixel_of_a_class(labelled.mask))
+        image, maps = self._scale_and_crop(image, maps, self._pixel_to_hold(labelled.mask, wanted))
         if torch.rand(()).item() < self.flip:
             image, maps = tf.horizontal_flip(image), {task: tf.horizontal_flip(values) for task, values in maps.items()}
             if "normals" in maps:
@@ -77,14 +78,17 @@ class TrainTransform:
             maps["depth"] = maps["depth"][0]
         return image, maps
 
-    def _pixel_of_a_class(self, mask: np.ndarray) -> tuple[int, int] | None:
+    def _pixel_to_hold(self, mask: np.ndarray, wanted: int | None) -> tuple[int, int] | None:
         """A pixel that the crop is to hold, (row, column), or None for a crop from anywhere."""
-        if not self.balanced or torch.rand(()).item() >= self.balanced:
+        if wanted is None:
+            if not self.balanced or torch.rand(()).item() >= self.balanced:
+                return None
+            classes = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+            if len(classes := classes[classes != self.ignore_index]) == 0:
+                return None
+            wanted = int(classes[int(torch.randint(len(classes), ()).item())])
+        if len(pixels := np.flatnonzero(mask == wanted)) == 0:
             return None
-        classes = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
-        if len(classes := classes[classes != self.ignore_index]) == 0:
-            return None
-        pixels = np.flatnonzero(mask == classes[int(torch.randint(len(classes), ()).item())])
         row, column = divmod(int(pixels[int(torch.randint(len(pixels), ()).item())]), mask.shape[1])
         return row, column
 

@@ -58,13 +58,14 @@ class AugmentedSamples(Dataset[tuple[Tensor, dict[str, Tensor], Tensor, int]]):
             torch.default_generator.manual_seed(_mixed(self.seed, epoch, index))  # a GPU's is the network's
             crop = self._crop(index, transform)
             if (part := self.mixing.draw()) is not None:
-                other = self._crop(int(torch.randint(len(self.pictures), ()).item()), transform)
-                crop = laid_over(crop, other, part(other[1]["segmentation"], transform.ignore_index))
+                number, wanted = self.mixing.draw_other(len(self.pictures))
+                other = self._crop(number, transform, wanted)
+                crop = laid_over(crop, other, part(other[1]["segmentation"], transform.ignore_index, wanted))
             hidden = hidden_patches(transform.crop_size, self.hiding)
         return *crop, hidden, index
 
-    def _crop(self, index: int, transform: TrainTransform) -> Crop:
-        image, targets = transform.of(self.pictures.labelled(index, self.tasks))
+    def _crop(self, index: int, transform: TrainTransform, wanted: int | None = None) -> Crop:
+        image, targets = transform.of(self.pictures.labelled(index, self.tasks), wanted)
         for task in self.tasks:
             if task not in targets:
                 targets[task] = torch.zeros(image.shape[1:] if task == "depth" else image.shape)

@@ -102,6 +102,11 @@ class Recipe:
         "chance that half of the classes of another picture's crop are laid over a crop (ClassMix)", 0.0
     )
     cut_mix: float = _about("chance that a rectangle of another picture's crop is laid over a crop (CutMix)", 0.0)
+    balanced_mix: bool = _about(
+        "draw the other picture of class_mix and cut_mix for one of the classes, each class alike likely, which class_mix surely "
+        "lays over",
+        False,
+    )
     hidden_patches: float = _about(
         "largest share of a crop's patches of 64x64 pixels that the learner does not see, though its teachers do; each crop draws "
         "its own, from 0 to that (masked image consistency)",
@@ -231,6 +236,8 @@ class Recipe:
             self._require(name, getattr(self, name) >= 0, "0 or more")
         self._require("rotation", 0 <= self.rotation <= 180, "0 to 180 degrees")
         self._require("cut_mix", self.class_mix + self.cut_mix <= 1, f"at most 1 with class_mix ({self.class_mix})")
+        mixes = bool(self.class_mix or self.cut_mix)
+        self._require("balanced_mix", mixes or not self.balanced_mix, "false without class_mix or cut_mix")
         scale = self.input_scale
         self._require("input_scale", scale is None or 0.25 <= scale <= 2, "0.25 to 2")
         multiple = self.size_multiple

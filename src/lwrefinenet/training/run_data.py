@@ -10,7 +10,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from lwrefinenet.data.cache import kept_in_memory
-from lwrefinenet.data.census import Census
+from lwrefinenet.data.census import Census, census_of
 from lwrefinenet.data.check import require_sound
 from lwrefinenet.data.dataset import LabelledPictures, SegmentationDataset, concatenated, deriving_normals
 from lwrefinenet.data.doctor.findings import Severity
@@ -134,6 +134,15 @@ def cached(data: RunData, cache: str, tasks: Sequence[str], listener: Listener) 
         listener.say(f"{len(each)} pictures and masks of {each.name} kept in memory: {each.bytes / 1e9:.2f} GB.")
     stages = (replace(stage, pictures=kept[sets.index(stage.pictures)]) for stage in data.stages.stages)
     return replace(data, stages=Stages(tuple(stages)))
+
+
+def holders_of_classes(pictures: LabelledPictures) -> tuple[tuple[int, ...], ...]:
+    """For each class the pictures that hold it, by their place in the set; read once, and from then on kept by content."""
+    holders: list[list[int]] = [[] for _ in pictures.labels.class_names]
+    for place, pair in enumerate(census_of(pictures).pairs):
+        for index, _pixels in pair.classes:
+            holders[index].append(place)
+    return tuple(tuple(places) for places in holders)
 
 
 def balanced_classes(census: Census, power: float) -> Tensor:

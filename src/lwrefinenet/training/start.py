@@ -26,7 +26,7 @@ from lwrefinenet.training.optim import build_optimizer, moving_average
 from lwrefinenet.training.processes import Processes
 from lwrefinenet.training.recipe import Recipe
 from lwrefinenet.training.rng import seed_all
-from lwrefinenet.training.run_data import RunData
+from lwrefinenet.training.run_data import RunData, holders_of_classes
 from lwrefinenet.training.stages import Stage, learning_rate_schedule
 from lwrefinenet.training.state import TrainingState
 from lwrefinenet.training.step import fitting_batch
@@ -117,7 +117,8 @@ def samples_of(stage: Stage, recipe: Recipe, meta: WeightsMeta) -> AugmentedSamp
             scale_range=recipe.late_scale_range or recipe.scale_range,
         )
     late_from = recipe.epochs - recipe.late_epochs
-    mixing = Mixing(recipe.class_mix, recipe.cut_mix)
+    holders = holders_of_classes(stage.pictures) if recipe.balanced_mix else ()
+    mixing = Mixing(recipe.class_mix, recipe.cut_mix, holders)
     tasks = beside_masks(meta.tasks)
     return AugmentedSamples(stage.pictures, first, recipe.seed, late, late_from, tasks, mixing, recipe.hidden_patches)
 
