@@ -1,4 +1,8 @@
-"""Patches of a crop that a learner does not see: what shows there it has to infer from what lies around."""
+"""Patches of a crop that a learner does not see: what shows there it has to infer from what lies around.
+
+L. Hoyer et al., "MIC: Masked image consistency for context-enhanced domain adaptation", CVPR 2023 (arXiv:2212.01322), where
+each picture is learnt from a second time, whole; here only the draw of its share leaves a crop nearly whole.
+"""
 
 import math
 
