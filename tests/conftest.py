@@ -33,6 +33,14 @@ def own_cache_folder(tmp_path_factory):
         yield
 
 
+@pytest.fixture
+def seeded():
+    """torch's random numbers are the same in every run of the test, and its generator as before afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def pytorch_unless_asked(request, monkeypatch):
     """Tests that are not about runtimes run in PyTorch, whatever is installed."""

@@ -5,12 +5,7 @@ import torch
 
 from lwrefinenet.data.hiding import PATCH, hidden_patches, without_hidden
 
-
-@pytest.fixture(autouse=True)
-def seeded():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def test_each_crop_draws_its_share_from_none_to_the_most_and_any_patch_may_be_hidden():

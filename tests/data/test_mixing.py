@@ -6,11 +6,7 @@ from lwrefinenet.data.mixing import Mixing, half_of_the_classes, laid_over, rect
 MASK = torch.tensor([[0, 0, 3, 3], [0, 5, 5, 255], [7, 7, 7, 255]])
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def test_half_of_the_classes_come_whole_and_pixels_without_one_never():

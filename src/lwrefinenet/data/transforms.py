@@ -63,7 +63,8 @@ class TrainTransform:
         if labelled.normals is not None:
             maps["normals"] = torch.from_numpy(labelled.normals).permute(2, 0, 1)
         image = torch.from_numpy(labelled.pixels).permute(2, 0, 1)
-        image, maps = self._scale_and_crop(image, maps, self._pixel_to_hold(labelled.mask, wanted))
+        around = _pixel_of(labelled.mask, self._drawn_class(labelled.mask) if wanted is None else wanted)
+        image, maps = self._scale_and_crop(image, maps, around)
         if torch.rand(()).item() < self.flip:
             image, maps = tf.horizontal_flip(image), {task: tf.horizontal_flip(values) for task, values in maps.items()}
             if "normals" in maps:
@@ -78,19 +79,14 @@ class TrainTransform:
             maps["depth"] = maps["depth"][0]
         return image, maps
 
-    def _pixel_to_hold(self, mask: np.ndarray, wanted: int | None) -> tuple[int, int] | None:
-        """A pixel that the crop is to hold, (row, column), or None for a crop from anywhere."""
-        if wanted is None:
-            if not self.balanced or torch.rand(()).item() >= self.balanced:
-                return None
-            classes = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
-            if len(classes := classes[classes != self.ignore_index]) == 0:
-                return None
-            wanted = int(classes[int(torch.randint(len(classes), ()).item())])
-        if len(pixels := np.flatnonzero(mask == wanted)) == 0:
+    def _drawn_class(self, mask: np.ndarray) -> int | None:
+        """A class of which the crop is to hold a pixel, or None for a crop from anywhere."""
+        if not self.balanced or torch.rand(()).item() >= self.balanced:
             return None
-        row, column = divmod(int(pixels[int(torch.randint(len(pixels), ()).item())]), mask.shape[1])
-        return row, column
+        classes = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+        if len(classes := classes[classes != self.ignore_index]) == 0:
+            return None
+        return int(classes[int(torch.randint(len(classes), ()).item())])
 
     def _scale_and_crop(
         self, image: Tensor, maps: dict[str, Tensor], around: tuple[int, int] | None
@@ -169,6 +165,15 @@ def jitter_colors(image: Tensor, strength: float) -> Tensor:
 
 
 _RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
+
+
+def _pixel_of(mask: np.ndarray, wanted: int | None) -> tuple[int, int] | None:
+    """(row, column) of a pixel of that class, each alike likely; None for no class, or one that the mask lacks."""
+    pixels = np.flatnonzero(mask == wanted) if wanted is not None else ()
+    if len(pixels) == 0:
+        return None
+    row, column = divmod(int(pixels[int(torch.randint(len(pixels), ()).item())]), mask.shape[1])
+    return row, column
 
 
 def _holding(size: tuple[int, int], angle: float) -> tuple[int, int]:

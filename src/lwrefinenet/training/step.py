@@ -77,7 +77,8 @@ class OptimizerStep:
         total = torch.zeros((), device=images.device)
         parts = list(self._parts(images, targets, hidden))
         for number, part in enumerate(parts):
-            shares = self.loss.counts(part[1]) / whole, len(part[0]) / pictures
+            some_images, some_targets, _ = part
+            shares = self.loss.counts(some_targets) / whole, len(some_images) / pictures
             if number < len(parts) - 1:
                 with self.processes.without_exchange(self.learner):
                     total += self._backward(*part, *shares)
