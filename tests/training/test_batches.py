@@ -130,6 +130,16 @@ def test_a_class_of_one_picture_is_laid_over_others_as_often_as_common_ones(data
     )  # crops are a small part of a picture: by chance it is in few
 
 
+def test_a_crop_that_is_drawn_for_a_class_always_brings_it(dataset):
+    plain = AugmentedSamples(dataset, replace(TRANSFORM, scale_range=(2.0, 2.0), color_jitter=0.0), seed=0)
+    mixed = replace(plain, mixing=Mixing(class_mix=1.0, holders=((), (), (1,))))
+    alone, brought = (
+        [bool((samples[epoch, 3][1]["segmentation"] == 2).any()) for epoch in range(60)] for samples in (plain, mixed)
+    )
+    assert all(brought)
+    assert sum(alone) < 40
+
+
 def test_the_holders_of_a_class_are_the_places_of_the_pictures_whose_masks_hold_it(tmp_path):
     pictures = folder_dataset(write_shapes(tmp_path / "shapes", train=3), "train")
     mask = pictures.samples[1].mask

@@ -89,15 +89,15 @@ def test_the_learner_does_not_see_what_is_hidden_and_its_teacher_does(tiny_model
             seen.append(images.detach().clone())
             return self.learner(images)
 
-    hidden = torch.tensor([True, False, False, True])[:, None, None]
+    hidden = torch.tensor([True, False, True, False])[:, None, None]
     step, learner = step_of(tiny_model, 3, wrap=Watched)
     step.teacher = Witness()
     step(IMAGES, TARGETS, hidden)
     assert [len(images) for images in seen] == [3, 1]  # hidden goes by parts, as pictures do
     assert torch.equal(torch.cat(step.teacher.shown), IMAGES)
     seen = torch.cat(seen)
-    assert not seen[[0, 3]].any()
-    assert torch.equal(seen[[1, 2]], IMAGES[[1, 2]].float() / 255)
+    assert not seen[[0, 2]].any()
+    assert torch.equal(seen[[1, 3]], IMAGES[[1, 3]].float() / 255)
     unhidden, other = step_of(tiny_model, 3)
     unhidden(IMAGES, TARGETS)
     assert not torch.equal(parameters(learner), parameters(other))  # what is hidden is still asked for
