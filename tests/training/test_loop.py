@@ -644,6 +644,10 @@ def test_a_teacher_is_learnt_from_and_named_among_the_sources(shapes, tmp_path):
     by_class = Quiet()
     run(shapes, tmp_path / "by class", replace(taught, teacher_weight=0.0, teacher_channel_weight=5.0), by_class)
     assert by_class.losses[0] > alone.losses[0] + 0.01
+    both_ways = Quiet()
+    run(shapes, tmp_path / "both ways", replace(taught, teacher_flip=True), both_ways)
+    assert both_ways.losses[0] > alone.losses[0] + 0.01
+    assert both_ways.losses != listener.losses
     other = run(shapes, tmp_path / "other", recipe(epochs=1, seed=5))
     both = recipe(epochs=1, teacher=(str(first.best), str(other.best)), teacher_weight=5.0)
     meta = weights.read_meta(run(shapes, tmp_path / "by both", both).best)

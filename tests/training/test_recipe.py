@@ -68,6 +68,7 @@ def test_a_value_out_of_range_is_refused(field, value, message):
         ({"crop_size": [32, 32], "batch_size": 9, "device_batch": 4}, "crop_size is .*more than one cell"),
         ({"batch_size": 1, "late_epochs": 1, "late_crop_size": [32, 32]}, "late_crop_size is .*more than one cell"),
         ({"teacher_channel_weight": 2.0}, "teacher_channel_weight is 2.0; expected 0 without a teacher"),
+        ({"teacher_flip": True}, "teacher_flip is True; expected false without a teacher"),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(values, message):

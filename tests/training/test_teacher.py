@@ -137,6 +137,17 @@ def test_of_several_teachers_the_mean_of_their_probabilities_is_learnt(teacher_f
     assert both.distance(own, IMAGES).item() > 1e-4
 
 
+def test_of_a_picture_and_its_mirror_image_the_mean_opinion_is_learnt(teacher_file):
+    network = build_tiny()
+    upright, mirrored = (network(TINY_META.preprocess(images)).detach() for images in (IMAGES, IMAGES.flip(3)))
+    turned_back = mirrored.flip(3)
+    mean = 2 * (((upright / 2).softmax(1) + (turned_back / 2).softmax(1)) / 2).log()
+    both = teacher_of(teacher_file, temperature=2.0, flip=True)
+    assert both.distance(mean, IMAGES).item() == pytest.approx(0, abs=1e-5)
+    assert both.distance(upright, IMAGES).item() == pytest.approx(2 * divergence(upright, mean, 2.0).item(), rel=1e-3)
+    assert both.distance(upright, IMAGES).item() > 1e-4
+
+
 def test_a_teacher_of_other_classes_is_refused(teacher_file):
     other = LabelSet("others", ("nothing", "disc", "square"), voc_palette(3))
     with pytest.raises(RecipeError, match=r"teacher.safetensors.*3 classes.*differ in name or order"):

@@ -179,6 +179,10 @@ class Recipe:
     teacher_temperature: float = _about(
         "divides both opinions' logits: the higher, the more unlikely classes count", 1.0
     )
+    teacher_flip: bool = _about(
+        "let teachers see each crop and its mirror image; the mean of both opinions is learnt (twice the teachers' time)",
+        False,
+    )
 
     precision: str = _about(
         '"auto" (bfloat16 where the device computes it fast), "float32", "bfloat16" or "float16" (GPU, with loss scaling)',
@@ -252,9 +256,9 @@ class Recipe:
         )
         self._require("adjust_logits", not self.adjust_logits or bool(self.val_split), "false where val_split is empty")
         self._require("early_stopping", not self.early_stopping or bool(self.val_split), "0 where val_split is empty")
-        self._require(
-            "teacher_channel_weight", not self.teacher_channel_weight or bool(self.teachers), "0 without a teacher"
-        )
+        taught = bool(self.teachers)
+        self._require("teacher_channel_weight", taught or not self.teacher_channel_weight, "0 without a teacher")
+        self._require("teacher_flip", taught or not self.teacher_flip, "false without a teacher")
 
     def _check_sizes(self) -> None:
         for name in ("crop_size", "late_crop_size"):

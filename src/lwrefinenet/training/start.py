@@ -101,6 +101,7 @@ def build_teacher(recipe: Recipe, meta: WeightsMeta, device: torch.device) -> Te
         weight=recipe.teacher_weight,
         channel_weight=recipe.teacher_channel_weight,
         temperature=recipe.teacher_temperature,
+        flip=recipe.teacher_flip,
         device=device,
         resized=recipe.crops_at_input_scale,
     )

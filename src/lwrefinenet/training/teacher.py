@@ -1,6 +1,6 @@
 """Distillation: other weights, larger, slower or several, whose opinion of every cell is learnt beside the masks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ class Teacher:
     What is hidden from the learner (`hidden_patches`) they see.  Of several, the mean of what they hold likely is learnt.
     names: each as `weights.load`.  labels: of the learner; RecipeError where a teacher's classes are others.
     weight: of the distance in the loss, of what each cell shows.  channel_weight: of that of where each class is.
-    temperature: divides the logits of all.
+    temperature: divides the logits of all.  flip: they see the crops' mirror images as well, and the mean of both is learnt.
     resized: pictures come resized already (`Learner`), so that a teacher with an `input_scale` sees them at that size, too.
     G. Hinton, O. Vinyals, J. Dean, "Distilling the knowledge in a neural network" (arXiv:1503.02531); C. Shu et al.,
     "Channel-wise knowledge distillation for dense prediction", ICCV 2021 (arXiv:2011.13256).
@@ -33,25 +33,33 @@ class Teacher:
         temperature: float,
         device: torch.device,
         channel_weight: float = 0.0,
+        flip: bool = False,
         resized: bool = False,
     ) -> None:
         self.opinions = [_Opinion(name, labels, device, resized=resized) for name in names]
-        self.weight, self.channel_weight, self.temperature = weight, channel_weight, temperature
+        self.weight, self.channel_weight, self.temperature, self.flip = weight, channel_weight, temperature, flip
 
     def distance(self, logits: Tensor, images: Tensor) -> Tensor:
         """How far the learner's opinion is from the teachers', weighted: a scalar.
 
         logits: the learner's, (N, C, h, w).  images: what all saw, (N, 3, H, W) uint8 RGB.
         """
-        first, *others = (opinion(images) for opinion in self.opinions)
+        first, *others = self._seen(images)
         expected = self._mean([first, *others], logits) if others else first
         distance = self.weight * divergence(logits, expected, self.temperature)
         if self.channel_weight:
             distance = distance + self.channel_weight * channel_divergence(logits, expected, self.temperature)
         return distance
 
+    def _seen(self, images: Tensor) -> Iterator[Tensor]:
+        """What each of the teachers says of the images, and of their mirror images, turned back: logits (N, C, h, w)."""
+        for opinion in self.opinions:
+            yield opinion(images)
+            if self.flip:
+                yield opinion(images.flip(3)).flip(3)
+
     def _mean(self, opinions: Sequence[Tensor], logits: Tensor) -> Tensor:
-        """Logits of the size of `logits`, which at the temperature give the mean of what several hold likely."""
+        """Logits of the size of `logits`, which at the temperature give the mean of what several opinions hold likely."""
         alike = [_resized(opinion, logits).float() / self.temperature for opinion in opinions]
         likely = torch.stack([each.softmax(dim=1) for each in alike]).mean(dim=0)
         return self.temperature * likely.clamp_min(1e-9).log()
