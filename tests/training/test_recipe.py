@@ -83,6 +83,23 @@ def test_overrides_replace_values_of_the_file(tmp_path):
     assert (recipe.epochs, recipe.crop_size, recipe.backbone_weights) == (20, (64, 96), "none")
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("teacher_flip=true", "teacher_flip is True; expected false without a teacher."),
+        ("teacher_flip=2", "teacher_flip is 2; expected true or false."),
+        ("loss=hinge", "loss is 'hinge'; expected one of "),
+        ('trackers=["visdom"]', "trackers holds 'visdom'; expected "),
+    ],
+)
+def test_whatever_does_not_fit_names_the_file_once(tmp_path, override, message):
+    path = tmp_path / "r.toml"
+    path.write_text('model = "rf_lw_resnet50"\nepochs = 100\n')
+    with pytest.raises(RecipeError) as error:
+        Recipe.from_toml(path, [override])
+    assert str(error.value).startswith(f"{path}: {message}")
+
+
 def test_an_override_whose_list_lost_its_quotes_says_how_lists_are_written(tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text('model = "rf_lw_mobilenetv2"\nepochs = 1\n')

@@ -309,7 +309,10 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], *, origin: str = "recipe") -> Self:
-        """Build a recipe from plain values; RecipeError names an unknown key's nearest one, or a value of a wrong type."""
+        """Build a recipe from plain values; RecipeError names an unknown key's nearest one, or a value that does not fit.
+
+        origin: where the values come from, which errors begin with.
+        """
         types = get_type_hints(cls)
         for key in values:
             if key not in types:
@@ -319,7 +322,11 @@ class Recipe:
         for required in ("model", "epochs"):
             if required not in values:
                 raise RecipeError(f"{origin}: field {required!r} is missing.")
-        return cls(**{key: as_type(origin, key, value, types[key]) for key, value in values.items()})
+        typed = {key: as_type(origin, key, value, types[key]) for key, value in values.items()}
+        try:
+            return cls(**typed)
+        except RecipeError as error:
+            raise RecipeError(f"{origin}{str(error).removeprefix('recipe')}") from None
 
     @property
     def teachers(self) -> tuple[str, ...]:
