@@ -98,6 +98,47 @@ def test_lovasz_of_uncertain_predictions_worked_out_by_hand():
     assert lovasz_softmax(TWO_PIXELS, TARGETS, 255).item() == pytest.approx((class_0 + class_1) / 2)
 
 
+def lovasz_by_definition(logits, targets, ignore_index):
+    """Pixel by pixel in the order of their errors, each counts by how much it raises the Jaccard loss of the pixels before it."""
+    probabilities = logits.softmax(dim=1).movedim(1, -1)[targets != ignore_index]
+    labels = targets[targets != ignore_index]
+    losses = []
+    for index in labels.unique():
+        truth = (labels == index).float()
+        errors = (truth - probabilities[:, index]).abs()
+        loss, union, missed, before = 0.0, truth.sum(), 0.0, 0.0
+        for pixel in errors.argsort(descending=True):
+            missed, union = missed + 1, union + 1 - truth[pixel]
+            loss, before = loss + errors[pixel] * (missed / union - before), missed / union
+        losses.append(loss)
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize("certainty", [1.0, 4.0, 20.0])
+def test_lovasz_and_its_gradient_are_those_of_the_definition(certainty):
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randint(6, (2, 9, 11), generator=generator)
+    targets[0, :2] = 255
+    logits = certainty * torch.randn(2, 7, 9, 11, generator=generator)
+    results = []
+    for loss in lovasz_softmax, lovasz_by_definition:
+        leaf = logits.clone().requires_grad_()
+        value = loss(leaf, targets, 255)
+        value.backward()
+        results.append((value.detach(), leaf.grad))
+    (value, gradient), (expected_value, expected_gradient) = results
+    torch.testing.assert_close(value, expected_value, rtol=0, atol=1e-3)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=1e-5)
+
+
+def test_lovasz_of_every_third_row_and_column_is_that_of_these_pixels():
+    logits, targets = torch.randn(2, 4, 7, 8), torch.randint(4, (2, 7, 8))
+    found = loss_of(logits, targets, lovasz_weight=2.0, lovasz_stride=3)
+    expected = loss_of(logits, targets) + 2 * lovasz_softmax(logits[..., ::3, ::3], targets[..., ::3, ::3], 255)
+    torch.testing.assert_close(found, expected)
+    assert found.item() != pytest.approx(loss_of(logits, targets, lovasz_weight=2.0).item(), abs=1e-3)
+
+
 def test_auxiliary_logits_are_added_with_their_weight():
     logits = [torch.randn(1, 2, 2, 2), torch.randn(1, 2, 1, 1)]
     targets = torch.tensor([[[0, 1], [1, 1]]])

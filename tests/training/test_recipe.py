@@ -52,6 +52,8 @@ def test_a_crop_is_mixed_in_one_way_or_the_other():
         ("schedule", "multistep", r"milestones is \(\); expected a list"),
         ("trackers", ["tensorbord"], "trackers holds 'tensorbord'; expected tensorboard, wandb"),
         ("device_batch", 0, "device_batch is 0; expected at least 1"),
+        ("lovasz_stride", 0, "lovasz_stride is 0; expected at least 1"),
+        ("lovasz_stride", 2, "lovasz_stride is 2; expected 1 without lovasz_weight"),
         ("seed", 2**64, r"seed is \d+; expected 0 or more"),
     ],
 )

@@ -89,3 +89,16 @@ def test_a_recipe_says_which_loss_depth_is_learnt_by():
     meta = SimpleNamespace(labels=SimpleNamespace(ignore_index=255), tasks=("segmentation", "depth"))
     recipe = Recipe(model="mt_lw_efficientnet_lite2", epochs=1, depth_loss="squared", depth_weight=3.0)
     assert build_loss(recipe, meta, None)(MAPS, TARGETS, torch.zeros(2)).tolist() == pytest.approx([math.log(2), 3])
+
+
+def test_a_recipe_says_what_lovaszs_loss_is_taken_of():
+    meta = SimpleNamespace(labels=SimpleNamespace(ignore_index=255), tasks=("segmentation",))
+    logits, targets = (
+        20 * torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]]),
+        torch.zeros(1, 1, 2, dtype=torch.int64),
+    )  # right, wrong
+    found = []
+    for stride in 1, 2:
+        recipe = Recipe(model="rf_lw_resnet50", epochs=1, lovasz_weight=1.0, lovasz_stride=stride)
+        found.append(build_loss(recipe, meta, None).segmentation([logits], targets).item())
+    assert found == pytest.approx([20 / 2 + 1 / 2, 20 / 2])

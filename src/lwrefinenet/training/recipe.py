@@ -155,6 +155,10 @@ class Recipe:
     label_smoothing: float = _about("share of the target spread over all classes", 0.0)
     dice_weight: float = _about("of an added soft Dice loss; 0: off", 0.0)
     lovasz_weight: float = _about("of an added Lovasz-softmax loss; 0: off", 0.0)
+    lovasz_stride: int = _about(
+        "1 or more: the Lovasz-softmax loss is that of every so many-th row and column of pixels, which takes less time",
+        1,
+    )
     auxiliary_weight: float = _about(
         "of the same loss on each coarser level of the decoder; 0: no auxiliary heads", 0.0
     )
@@ -246,6 +250,9 @@ class Recipe:
         self._require("input_scale", scale is None or 0.25 <= scale <= 2, "0.25 to 2")
         multiple = self.size_multiple
         self._require("size_multiple", multiple is None or 1 <= multiple <= 256, "1 to 256")
+        self._require("lovasz_stride", self.lovasz_stride >= 1, "at least 1")
+        strides = self.lovasz_stride == 1 or bool(self.lovasz_weight)
+        self._require("lovasz_stride", strides, "1 without lovasz_weight")
         self._require("seed", 0 <= self.seed < 2**63, "0 or more, and less than 2**63")
         self._require("device_batch", self.device_batch is None or self.device_batch >= 1, "at least 1")
         self._require(

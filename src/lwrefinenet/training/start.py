@@ -85,6 +85,7 @@ def build_loss(recipe: Recipe, meta: WeightsMeta, class_weights: Tensor | None) 
         label_smoothing=recipe.label_smoothing,
         dice_weight=recipe.dice_weight,
         lovasz_weight=recipe.lovasz_weight,
+        lovasz_stride=recipe.lovasz_stride,
         auxiliary_weight=recipe.auxiliary_weight,
     )
     weights = {"segmentation": 1.0, "depth": recipe.depth_weight, "normals": recipe.normals_weight}
