@@ -23,7 +23,7 @@ FREE_TO_CHANGE = ("workers", "cache", "device_batch", "checkpoint_minutes", "tra
 CAME_LATER = (
     *("decay_epochs", "crops_at_input_scale", "blur", "drop_path", "balanced_crops", "adjust_logits"),
     *("class_mix", "cut_mix", "rotation", "depth_loss", "size_multiple", "teacher_channel_weight", "published_crop"),
-    *("hidden_patches", "balanced_mix", "teacher_flip"),
+    *("hidden_patches", "balanced_mix", "teacher_flip", "lovasz_stride"),
 )
 
 
